@@ -1,0 +1,1 @@
+"""Load, measurements and their reports. Stands beside the floors and may import any."""

@@ -1,0 +1,1 @@
+"""The write path: registrations in, records and routes out. Imports nothing of nodes."""

@@ -1,0 +1,42 @@
+"""The bounds that every node of this project keeps. GetNodeInfo tells them to callers."""
+
+from typing import Final
+
+IDENTIFIER_BYTES: Final = 2_048
+"""An identifier in UTF-8 (the reference Handle server's bound)."""
+
+VALUE_DATA_BYTES: Final = 64 * 1024
+"""The data of one value."""
+
+VALUE_TYPE_BYTES: Final = 128
+"""The type of one value, in UTF-8."""
+
+RECORD_BYTES: Final = 256 * 1024
+"""A record as it is encoded."""
+
+RECORD_VALUES: Final = 2_048
+"""Values in a record."""
+
+VALUE_REFERENCES: Final = 64
+"""References in a value; practically always none."""
+
+BATCH_IDENTIFIERS: Final = 1_000
+"""Identifiers in one batch."""
+
+ANSWER_BYTES: Final = 3_670_016
+"""An answer (3.5 MiB): half a mebibyte below the 4 MiB at which gRPC clients refuse by default."""
+
+LIST_PAGE: Final = 1_000
+"""Identifiers on one page of a listing."""
+
+REQUEST_BYTES: Final = 4 * 1024 * 1024
+"""A request as it arrives."""
+
+INDEX_MAX: Final = 2**31 - 1
+"""A value's index: a positive int4 (RFC 3651 section 3)."""
+
+SECONDS_MAX: Final = 2**32 - 1
+"""A relative time to live and a time stamp: unsigned four bytes on the Handle wire."""
+
+FILTER_TERMS: Final = 64
+"""Types, and indexes, by which one request may filter."""

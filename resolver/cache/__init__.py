@@ -1,0 +1,1 @@
+"""Caches: ready answers kept close."""

@@ -1,0 +1,229 @@
+"""The one error family and the registry of its reasons.
+
+Nothing here knows gRPC: `resolver.rpc.errors` maps a Fault to a status and back, and the table in docs is made
+from `REASONS`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, unique
+from types import MappingProxyType
+from typing import Final
+
+
+class Kind(Enum):
+    """What went wrong, as a caller must treat it. The names are those of gRPC's status codes."""
+
+    INVALID_ARGUMENT = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
+    FAILED_PRECONDITION = "FAILED_PRECONDITION"
+    RESOURCE_EXHAUSTED = "RESOURCE_EXHAUSTED"
+    DEADLINE_EXCEEDED = "DEADLINE_EXCEEDED"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNIMPLEMENTED = "UNIMPLEMENTED"
+    INTERNAL = "INTERNAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a reason says: its kind, what happened, and what the caller can do."""
+
+    kind: Kind
+    happened: str
+    remedy: str
+
+
+@unique
+class Reason(Enum):
+    """Every reason that a node gives. A name is for ever: never renamed, never used for something else."""
+
+    IDENTIFIER_EMPTY = Meaning(Kind.INVALID_ARGUMENT, "The identifier is empty.", "Send `prefix/suffix`.")
+    IDENTIFIER_TOO_LONG = Meaning(
+        Kind.INVALID_ARGUMENT, "The identifier is longer than 2,048 bytes of UTF-8.", "Send a shorter one."
+    )
+    IDENTIFIER_NOT_UTF8 = Meaning(
+        Kind.INVALID_ARGUMENT, "The identifier is not UTF-8.", "Encode it as UTF-8, without another code page."
+    )
+    IDENTIFIER_CONTROL_CHARACTER = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "The identifier holds a control character (U+0000 to U+001F, U+007F to U+009F).",
+        "Remove it; look for line ends and tabs left over from a file.",
+    )
+    IDENTIFIER_NO_SLASH = Meaning(
+        Kind.INVALID_ARGUMENT, "There is no slash between prefix and suffix.", "Send `prefix/suffix`."
+    )
+    IDENTIFIER_EMPTY_SUFFIX = Meaning(
+        Kind.INVALID_ARGUMENT, "Nothing stands behind the first slash.", "Send `prefix/suffix`."
+    )
+    PREFIX_EMPTY_SEGMENT = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "A segment of the prefix is empty: nothing before the slash, or two dots in a row.",
+        "Write the prefix as segments with single dots between: `88.111.1`.",
+    )
+    PREFIX_HAS_SLASH = Meaning(
+        Kind.INVALID_ARGUMENT, "A prefix was asked for and a slash stands in it.", "Send the part before the slash."
+    )
+    REQUEST_MALFORMED = Meaning(
+        Kind.INVALID_ARGUMENT, "The request is not the message that the method takes.", "Use the published proto."
+    )
+    FIELD_OUT_OF_RANGE = Meaning(
+        Kind.INVALID_ARGUMENT, "A field is outside the range that it allows.", "See the field's bounds."
+    )
+    ENUM_UNKNOWN = Meaning(
+        Kind.INVALID_ARGUMENT, "A field holds a number that its enumeration does not know.", "Use a known value."
+    )
+    BATCH_EMPTY = Meaning(Kind.INVALID_ARGUMENT, "The batch holds no identifier.", "Send 1 to 1,000.")
+    BATCH_TOO_LARGE = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "The batch holds more than 1,000 identifiers.",
+        "Split it; GetNodeInfo tells the bound.",
+    )
+    PAGE_TOKEN_INVALID = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "The page token was not made by this node for this prefix and flag, or was altered.",
+        "Start again without a token.",
+    )
+    ROW_MALFORMED = Meaning(
+        Kind.INVALID_ARGUMENT, "A row of a load cannot be read.", "Mend the row; the field is named."
+    )
+    ROW_TRUNCATED = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "The input ends in the middle of a row.",
+        "Fetch the file again; then load it again: rows that are already in are skipped.",
+    )
+    RECORD_TOO_LARGE = Meaning(
+        Kind.INVALID_ARGUMENT, "The record is larger than 256 KiB or has more than 2,048 values.", "Shorten it."
+    )
+    VALUE_INVALID = Meaning(
+        Kind.INVALID_ARGUMENT, "A value breaks a rule; the field is named.", "See the bounds of a value."
+    )
+    SETTING_UNKNOWN = Meaning(
+        Kind.INVALID_ARGUMENT, "The configuration has a key that no part of the node reads.", "Correct or remove it."
+    )
+    SETTING_INVALID = Meaning(
+        Kind.INVALID_ARGUMENT, "A setting has a value that it cannot take.", "See the setting's description."
+    )
+    FILE_UNREADABLE = Meaning(Kind.FAILED_PRECONDITION, "A file cannot be read.", "Check its path and its rights.")
+    IDENTIFIER_EXISTS = Meaning(
+        Kind.ALREADY_EXISTS,
+        "The identifier is registered already, with other content.",
+        "Ask for overwriting where that is meant.",
+    )
+    IDENTIFIER_DELETED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The identifier was deleted and is not given out again silently.",
+        "Ask for overwriting where that is meant.",
+    )
+    PREFIX_NOT_ALLOCATED = Meaning(
+        Kind.FAILED_PRECONDITION, "No allocated prefix covers the identifier.", "Have the prefix allocated first."
+    )
+    PREFIX_DISABLED = Meaning(
+        Kind.FAILED_PRECONDITION, "The prefix is disabled: nothing is said below it.", "Ask the prefix's holder."
+    )
+    PREFIX_EXPIRED = Meaning(
+        Kind.FAILED_PRECONDITION, "The prefix's term is over: nothing is said below it.", "Ask the prefix's holder."
+    )
+    PREFIX_RULE_FIXED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The case rule of a prefix is fixed when it is created.",
+        "Allocate another prefix with the other rule.",
+    )
+    LISTING_NOT_ALLOWED = Meaning(
+        Kind.PERMISSION_DENIED,
+        "This caller may not list identifiers here.",
+        "Ask the node's operator to name you in `listing.askers`.",
+    )
+    ANSWER_TOO_LARGE = Meaning(
+        Kind.RESOURCE_EXHAUSTED,
+        "This answer no longer fit into the batch's 3.5 MiB.",
+        "Ask for the identifiers with this reason again, in a smaller batch.",
+    )
+    REQUEST_TOO_LARGE = Meaning(
+        Kind.RESOURCE_EXHAUSTED, "The request is larger than 4 MiB.", "Split it; GetNodeInfo tells the bound."
+    )
+    TOO_MANY_IN_FLIGHT = Meaning(
+        Kind.RESOURCE_EXHAUSTED, "The node works on as much as it accepts at once.", "Retry after the stated time."
+    )
+    RATE_LIMITED = Meaning(
+        Kind.RESOURCE_EXHAUSTED, "This caller asks faster than its limit.", "Retry after the stated time."
+    )
+    DEADLINE_SPENT = Meaning(
+        Kind.DEADLINE_EXCEEDED, "The deadline was over before the answer was there.", "Allow more time."
+    )
+    STORE_UNAVAILABLE = Meaning(
+        Kind.UNAVAILABLE, "The store does not answer.", "Retry after the stated time; operators: see the store's log."
+    )
+    STORE_FULL = Meaning(
+        Kind.RESOURCE_EXHAUSTED,
+        "The disk that holds the store is full. What was acknowledged is safe, nothing more was written.",
+        "Make room, then send the same again.",
+    )
+    STORE_OWNED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "Another process is the writer of this store.",
+        "Write through that process, or stop it first.",
+    )
+    STORE_FORMAT_UNKNOWN = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The store was written in a format that this version does not know.",
+        "Use the version that wrote it, or a newer one.",
+    )
+    STORE_MISSING = Meaning(
+        Kind.FAILED_PRECONDITION, "There is no store in this folder.", "Check the path, or load something first."
+    )
+    STORE_EXISTS = Meaning(
+        Kind.FAILED_PRECONDITION, "There is a store in this folder already.", "Restore into an empty folder."
+    )
+    BACKUP_DAMAGED = Meaning(
+        Kind.FAILED_PRECONDITION, "The backup is not whole: a checksum differs.", "Use another copy of the backup."
+    )
+    LOAD_OUT_OF_STEP = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The rows do not follow on what this load has taken so far.",
+        "Begin the load again: it tells where to go on.",
+    )
+    NODE_DRAINING = Meaning(
+        Kind.UNAVAILABLE, "This process is being stopped.", "Retry: another process of the node answers."
+    )
+    NODE_UNREACHABLE = Meaning(Kind.UNAVAILABLE, "The node does not answer.", "Check address, port and network.")
+    INTERNAL = Meaning(Kind.INTERNAL, "The node made a mistake.", "Report it with the request id.")
+
+
+DOMAIN: Final = "topnode"
+"""The domain of every ErrorInfo."""
+
+_NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Fault(Exception):
+    """Something went wrong, for a reason out of the registry.
+
+    `detail` is one sentence for a person. `field` names the field of the request (or the setting, or the column)
+    that caused it. `retry_after` is in seconds. `variables` are what varies in the sentence, for machines.
+    """
+
+    def __init__(
+        self,
+        reason: Reason,
+        detail: str = "",
+        *,
+        field: str = "",
+        retry_after: float | None = None,
+        variables: Mapping[str, str] = _NOTHING,
+    ) -> None:
+        self.reason = reason
+        self.detail = detail or reason.value.happened
+        self.field = field
+        self.retry_after = retry_after
+        self.variables = variables
+        super().__init__(reason, self.detail)
+
+    @property
+    def kind(self) -> Kind:
+        return self.reason.value.kind
+
+    def __str__(self) -> str:
+        where = f" ({self.field})" if self.field else ""
+        return f"{self.reason.name}{where}: {self.detail} {self.reason.value.remedy}"

@@ -1,0 +1,1 @@
+"""Fronts: what a caller connects to. Thin: requests in, ready bytes out."""

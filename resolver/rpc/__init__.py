@@ -1,0 +1,1 @@
+"""gRPC plumbing for all floors: errors as statuses, servers, channels."""

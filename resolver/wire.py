@@ -1,0 +1,342 @@
+"""Between nouns and protobuf, both ways. The only module of this floor that knows both.
+
+An answer on the wire is a concatenation of fields, and protobuf lets an encoder write them one after the other in
+separate pieces. The read path lives on that: a store keeps the *body* (outcome, record and version) and the lookup
+appends the *tail* (standing and provenance) which is the same for all identifiers of a scope; nothing is decoded.
+
+    frame = 0x0a len(result) 0x0a len(answer) body tail      one BatchResult inside a BatchResolveResponse
+            `------ head ------'
+    unary = frame without its first tag and length           a ResolveResponse
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from resolver.answer import Answer, Outcome, Standing
+from resolver.bounds import RECORD_BYTES
+from resolver.errors import Fault, Reason
+from resolver.handle import Handle
+from resolver.query import Mode
+from resolver.record import Absolute, Record, Reference, Relative, Tombstone, Value
+from resolver.routes import Endpoint, Prefix, Protocol, Referral
+from resolver.trace import Step
+from resolver.v1 import resolver_pb2 as pb
+
+_ANSWER_TAG: Final = (
+    b"\x0a"  # field 1, length-delimited: of ResolveResponse, BatchResult and BatchResolveResponse alike
+)
+_OUTCOME: Final = {outcome: bytes((0x08, outcome)) for outcome in Outcome}  # Answer field 1, varint
+_RECORD_TAG: Final = b"\x12"  # Answer field 2, length-delimited
+_VERSION_TAG: Final = b"\x38"  # Answer field 7, varint
+_STALE: Final = b"\x30\x01"  # Answer field 6, true
+
+
+def varint(number: int) -> bytes:
+    """Encode an unsigned number of at most 64 bits."""
+    if number < 0x80:
+        return bytes((number,))
+    octets = bytearray()
+    while number > 0x7F:
+        octets.append(number & 0x7F | 0x80)
+        number >>= 7
+    octets.append(number)
+    return bytes(octets)
+
+
+def _head(answer_length: int) -> bytes:
+    result = _ANSWER_TAG + varint(answer_length)
+    return _ANSWER_TAG + varint(len(result) + answer_length) + result
+
+
+_HEADS: Final = tuple(_head(length) for length in range(4_096))
+
+
+def frame(answer: bytes) -> bytes:
+    """Put an encoded answer into the frame in which batches carry it."""
+    length = len(answer)
+    return (_HEADS[length] if length < 4_096 else _head(length)) + answer
+
+
+def unary(framed: bytes) -> bytes:
+    """Cut the unary response out of a frame."""
+    # Behind the tag stands the length, in 1 to 3 bytes of which all but the last have their top bit set.
+    if framed[1] < 0x80:
+        return framed[2:]
+    return framed[3:] if framed[2] < 0x80 else framed[4:] if framed[3] < 0x80 else framed[5:]
+
+
+def answer_bytes(framed: bytes) -> bytes:
+    """Cut the bare encoded answer out of a frame."""
+    response = unary(framed)
+    start = 1
+    while response[start] >= 0x80:
+        start += 1
+    return response[start + 1 :]
+
+
+def stale_frame(framed: bytes) -> bytes:
+    """Mark a ready answer as past its time."""
+    return frame(answer_bytes(framed) + _STALE)
+
+
+# --- what a store keeps ------------------------------------------------------------------------------------------
+
+
+def record_body(record: Record, *, public: bool) -> bytes:
+    """Encode outcome and record, with all values or only those that everybody may read. The version comes later.
+
+    Raises:
+        Fault: RECORD_TOO_LARGE.
+    """
+    encoded = _record_message(record, public=public).SerializeToString()
+    if len(encoded) > RECORD_BYTES:
+        raise Fault(
+            Reason.RECORD_TOO_LARGE,
+            f"The record has {len(encoded)} bytes; {RECORD_BYTES} are allowed.",
+            field="values",
+            variables={"bytes": str(len(encoded)), "allowed": str(RECORD_BYTES)},
+        )
+    outcome = _OUTCOME[Outcome.ABSENT if record.tombstone else Outcome.FOUND]
+    return outcome + _RECORD_TAG + varint(len(encoded)) + encoded
+
+
+def body_outcome(body: bytes) -> int:
+    """Read the outcome of a body, ABSENT or FOUND, without decoding it."""
+    return body[1]
+
+
+def version_field(version: int) -> bytes:
+    """Encode the version as it stands at the end of a body."""
+    return _VERSION_TAG + varint(version)
+
+
+def decode_record(body: bytes) -> Record:
+    """Read a record back out of a body (with or without version and tail)."""
+    message = pb.Answer.FromString(body)
+    return _record(message.record, message.version)
+
+
+def tail(standing: Standing, authority: str, prefix: str) -> bytes:
+    """Encode standing and provenance: what is the same for all answers of a scope."""
+    message = pb.Answer(
+        standing=pb.Standing.Name(standing), provenance=pb.Provenance(authority=authority, prefix=prefix)
+    )
+    return message.SerializeToString()
+
+
+def bare_body(outcome: Outcome) -> bytes:
+    """Encode an answer that has no record."""
+    return _OUTCOME[outcome]
+
+
+def referral_body(prefix: Prefix) -> bytes:
+    """Encode the referral to the holder of a delegated prefix."""
+    referral = Referral(prefix=prefix.text, holder=prefix.holder, endpoints=prefix.endpoints)
+    return pb.Answer(outcome=pb.OUTCOME_REFERRAL, referral=_referral_message(referral)).SerializeToString()
+
+
+# --- whole answers -----------------------------------------------------------------------------------------------
+
+
+def encode_answer(answer: Answer) -> bytes:
+    """Encode an answer with everything in it (holders and clients; the read path joins pieces instead)."""
+    message = pb.Answer(
+        outcome=pb.Outcome.Name(answer.outcome),
+        standing=pb.Standing.Name(answer.standing),
+        stale=answer.stale,
+    )
+    if answer.record:
+        message.record.CopyFrom(_record_message(answer.record, public=False))
+        message.version = answer.record.version
+    if answer.referral:
+        message.referral.CopyFrom(_referral_message(answer.referral))
+    if answer.authority or answer.prefix:
+        message.provenance.authority = answer.authority
+        message.provenance.prefix = answer.prefix
+    return message.SerializeToString()
+
+
+def decode_answer(octets: bytes) -> Answer:
+    """Read an encoded answer.
+
+    Raises:
+        Fault: REQUEST_MALFORMED when it is not one.
+    """
+    try:
+        message = pb.Answer.FromString(octets)
+    except DecodeError:
+        raise Fault(Reason.REQUEST_MALFORMED, "The answer cannot be decoded.", field="answer") from None
+    return answer_from_message(message)
+
+
+def answer_from_message(message: pb.Answer) -> Answer:
+    """Translate an answer."""
+    return Answer(
+        outcome=Outcome(message.outcome),
+        record=_record(message.record, message.version) if message.HasField("record") else None,
+        referral=_referral(message.referral) if message.HasField("referral") else None,
+        standing=Standing(message.standing),
+        authority=message.provenance.authority,
+        prefix=message.provenance.prefix,
+        stale=message.stale,
+    )
+
+
+def select_values(answer: bytes, types: Sequence[str], indexes: Sequence[int]) -> bytes:
+    """Cut an encoded answer down to the values of these types or indexes (RFC 3652 section 3.2: the lists add up)."""
+    message = pb.Answer.FromString(answer)
+    if message.HasField("record"):
+        wanted = [value for value in message.record.values if _is_wanted(value, types, indexes)]
+        del message.record.values[:]
+        message.record.values.extend(wanted)
+    return message.SerializeToString()
+
+
+def with_referral(answer: bytes, referral: bytes) -> bytes:
+    """Join a referral with the registered copy that is held beside it; the outcome is the referral's."""
+    message = pb.Answer.FromString(answer)
+    if message.outcome != pb.OUTCOME_FOUND:
+        return referral
+    # Fields that stand twice are merged, the later one wins (protobuf.dev, "Last One Wins").
+    return answer + referral
+
+
+def _is_wanted(value: pb.Value, types: Sequence[str], indexes: Sequence[int]) -> bool:
+    if value.index in indexes:
+        return True
+    has = _fold(value.type)
+    return any(_is_type(has, _fold(wanted)) for wanted in types)
+
+
+def _is_type(has: str, wanted: str) -> bool:
+    if wanted.endswith("."):
+        return has == wanted[:-1] or has.startswith(wanted)
+    return has == wanted
+
+
+def _fold(text: str) -> str:
+    return text.encode().upper().decode()
+
+
+# --- messages and nouns ------------------------------------------------------------------------------------------
+
+
+def mode_from_wire(number: int) -> Mode:
+    """Read a mode; unspecified is LOCAL.
+
+    Raises:
+        Fault: ENUM_UNKNOWN.
+    """
+    try:
+        return Mode(number or Mode.LOCAL)
+    except ValueError:
+        raise Fault(
+            Reason.ENUM_UNKNOWN,
+            f"{number} is not a mode.",
+            field="options.mode",
+            variables={"number": str(number)},
+        ) from None
+
+
+def trace_message(steps: Sequence[Step]) -> bytes:
+    """Encode the way of an answer for the trailing metadata."""
+    return pb.Trace(
+        steps=[
+            pb.TraceStep(node=step.node, tier=step.tier, verdict=step.verdict, microseconds=step.microseconds)
+            for step in steps
+        ]
+    ).SerializeToString()
+
+
+def trace_steps(octets: bytes) -> list[Step]:
+    """Read the way of an answer."""
+    return [Step(step.node, step.tier, step.verdict, step.microseconds) for step in pb.Trace.FromString(octets).steps]
+
+
+def _record_message(record: Record, *, public: bool) -> pb.Record:
+    message = pb.Record(
+        identifier=record.identifier.to_text(),
+        values=[_value_message(value) for value in record.values if value.is_public or not public],
+        registrant=record.registrant,
+        registered_at=record.registered_at,
+        updated_at=record.updated_at,
+    )
+    if record.tombstone:
+        message.tombstone.reason = record.tombstone.reason
+        message.tombstone.deleted_at = record.tombstone.deleted_at
+    return message
+
+
+def _value_message(value: Value) -> pb.Value:
+    message = pb.Value(
+        index=value.index,
+        type=value.type,
+        data=value.data,
+        timestamp=value.timestamp,
+        permissions=value.permissions,
+    )
+    if isinstance(value.lifetime, Relative):
+        message.ttl_seconds = value.lifetime.seconds
+    else:
+        message.expires_at = value.lifetime.expires_at
+    for reference in value.references:
+        message.references.add(handle=reference.handle, index=reference.index)
+    return message
+
+
+def _record(message: pb.Record, version: int) -> Record:
+    tombstone = None
+    if message.HasField("tombstone"):
+        tombstone = Tombstone(reason=message.tombstone.reason, deleted_at=message.tombstone.deleted_at)
+    return Record(
+        identifier=Handle.from_text(message.identifier),
+        values=tuple(_value(value) for value in message.values),
+        version=version,
+        registrant=message.registrant,
+        registered_at=message.registered_at,
+        updated_at=message.updated_at,
+        tombstone=tombstone,
+    )
+
+
+def _value(message: pb.Value) -> Value:
+    lifetime = (
+        Absolute(message.expires_at)
+        if message.WhichOneof("lifetime") == "expires_at"
+        else Relative(message.ttl_seconds)
+    )
+    return Value(
+        index=message.index,
+        type=message.type,
+        data=message.data,
+        lifetime=lifetime,
+        timestamp=message.timestamp,
+        permissions=message.permissions,
+        references=tuple(Reference(reference.handle, reference.index) for reference in message.references),
+    )
+
+
+def _referral_message(referral: Referral) -> pb.Referral:
+    message = pb.Referral(prefix=referral.prefix, holder=referral.holder)
+    for endpoint in referral.endpoints:
+        message.endpoints.add(
+            protocol=pb.Protocol.Name(endpoint.protocol),
+            address=endpoint.address,
+            port=endpoint.port,
+            priority=endpoint.priority,
+            tls_name=endpoint.tls_name,
+        )
+    return message
+
+
+def _referral(message: pb.Referral) -> Referral:
+    return Referral(
+        prefix=message.prefix,
+        holder=message.holder,
+        endpoints=tuple(
+            Endpoint(Protocol(each.protocol), each.address, each.port, each.priority, each.tls_name)
+            for each in message.endpoints
+        ),
+    )
