@@ -41,41 +41,38 @@ class Answer(Struct, frozen=True, kw_only=True):
     stale: bool = False
 
 
-class Ready:
-    """One identifier's public answer, encoded, with what a cache must know to keep it.
-
-    `frame` is the answer as one result of a batch: tag and length, then exactly the bytes of a unary response (see
-    `resolver.wire.unary`). `expires` is on the monotonic clock. `epoch` is that of the prefix chain at the time of
-    reading; `generation` is the route table's when the epoch was last compared; `visits` belongs to the cache.
-    An answer that may not be kept has `expires` 0.
-
-    A plain class with slots and no validation: one is made for each identifier that a cache did not hold.
-    """
-
-    __slots__ = ("epoch", "expires", "frame", "generation", "outcome", "visits")
-
-    def __init__(self, frame: bytes, outcome: int, expires: float = 0.0, epoch: int = 0, generation: int = 0) -> None:
-        self.frame = frame
-        self.outcome = outcome
-        self.expires = expires
-        self.epoch = epoch
-        self.generation = generation
-        self.visits = 0
-
-
-class Failed(Ready):
-    """In the place of an answer: what went wrong for this identifier. Encoded by the front, kept by nobody."""
-
-    __slots__ = ("fault",)
-
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(b"", FAULT)
-        self.fault = fault
-
-
 # Plain ints: comparing with an IntEnum member costs more than all else that the hot path does with an outcome.
 FAULT: Final = int(Outcome.FAULT)
 FOUND: Final = int(Outcome.FOUND)
 ABSENT: Final = int(Outcome.ABSENT)
 NOT_HERE: Final = int(Outcome.NOT_HERE)
 REFERRAL: Final = int(Outcome.REFERRAL)
+
+
+class Ready(Struct, eq=False, gc=False):
+    """One identifier's public answer, encoded, with what a cache must know to keep it.
+
+    `frame` is the answer as one result of a batch: tag and length, then exactly the bytes of a unary response (see
+    `resolver.wire.unary`). `expires` is on the monotonic clock; an answer that may not be kept has 0. `epoch` is that
+    of the prefix chain at the time of reading; `generation` is the route table's when the epoch was last compared.
+    `as_of` is the journal index of the state that was read. `visits` and `place` belong to the memory cache, so an
+    answer is kept by one cache only.
+
+    One is made for each identifier that a cache did not hold, and a cache keeps hundreds of thousands: out of sight
+    of the garbage collector, whose passes over them would cost more than making them. Nothing here can form a cycle.
+    """
+
+    frame: bytes = b""
+    outcome: int = FAULT
+    expires: float = 0.0
+    epoch: int = 0
+    generation: int = 0
+    as_of: int = 0
+    visits: int = 0
+    place: int = 0
+
+
+class Failed(Ready, kw_only=True, eq=False, gc=True):
+    """In the place of an answer: what went wrong for this identifier. Encoded by the front, kept by nobody."""
+
+    fault: Fault

@@ -105,6 +105,9 @@ class Reason(Enum):
     SETTING_INVALID = Meaning(
         Kind.INVALID_ARGUMENT, "A setting has a value that it cannot take.", "See the setting's description."
     )
+    ADDRESS_TAKEN = Meaning(
+        Kind.FAILED_PRECONDITION, "Another process listens on this address.", "Stop it, or choose another port."
+    )
     FILE_UNREADABLE = Meaning(Kind.FAILED_PRECONDITION, "A file cannot be read.", "Check its path and its rights.")
     IDENTIFIER_EXISTS = Meaning(
         Kind.ALREADY_EXISTS,
@@ -129,6 +132,11 @@ class Reason(Enum):
         Kind.FAILED_PRECONDITION,
         "The case rule of a prefix is fixed when it is created.",
         "Allocate another prefix with the other rule.",
+    )
+    PREFIX_EXISTS = Meaning(
+        Kind.ALREADY_EXISTS,
+        "The prefix is allocated already, with other content.",
+        "Ask for overwriting where that is meant.",
     )
     LISTING_NOT_ALLOWED = Meaning(
         Kind.PERMISSION_DENIED,

@@ -123,6 +123,29 @@ def ancestors(prefix: bytes) -> Iterator[bytes]:
         prefix = prefix.rpartition(b".")[0]
 
 
+def encoded(text: str, *, field: str = "identifier") -> bytes:
+    """Give text as UTF-8.
+
+    Raises:
+        Fault: IDENTIFIER_NOT_UTF8 for a lone surrogate: what an argument or a file name that is not UTF-8 becomes.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise Fault(Reason.IDENTIFIER_NOT_UTF8, field=field) from None
+
+
+def lineage(prefix: bytes, segments: int) -> Iterator[bytes]:
+    """Walk from the first segment of a prefix down to itself, at most this many: 88, 88.111, 88.111.1."""
+    end = -1
+    for _ in range(segments):
+        end = prefix.find(b".", end + 1)
+        if end < 0:
+            yield prefix
+            return
+        yield prefix[:end]
+
+
 class Handle(Struct, frozen=True, order=True):
     """An identifier in the spelling in which somebody wrote it."""
 
@@ -130,8 +153,8 @@ class Handle(Struct, frozen=True, order=True):
     suffix: str
 
     def __post_init__(self) -> None:
-        prefix, _ = split(self.to_bytes())
-        if prefix.decode() != self.prefix:
+        split(self.to_bytes())
+        if "/" in self.prefix:
             raise Fault(Reason.PREFIX_HAS_SLASH, field="prefix")
 
     @classmethod
@@ -141,11 +164,10 @@ class Handle(Struct, frozen=True, order=True):
         Raises:
             Fault: as `split`.
         """
-        try:
-            octets = text.encode()
-        except UnicodeEncodeError:
-            raise Fault(Reason.IDENTIFIER_NOT_UTF8, field="identifier") from None
-        return cls.from_bytes(octets)
+        prefix, slash, suffix = text.partition("/")
+        if not slash:
+            split(encoded(text))  # says what is wrong with it
+        return cls(prefix, suffix)
 
     @classmethod
     def from_bytes(cls, octets: bytes) -> Self:
@@ -161,10 +183,7 @@ class Handle(Struct, frozen=True, order=True):
         return f"{self.prefix}/{self.suffix}"
 
     def to_bytes(self) -> bytes:
-        try:
-            return f"{self.prefix}/{self.suffix}".encode()
-        except UnicodeEncodeError:
-            raise Fault(Reason.IDENTIFIER_NOT_UTF8, field="identifier") from None
+        return encoded(f"{self.prefix}/{self.suffix}")
 
     def canonical(self, rule: CaseRule) -> bytes:
         """Give the key under which a store keeps this identifier, by the rule of its longest allocated prefix."""

@@ -61,8 +61,11 @@ class Query(Struct, frozen=True, kw_only=True):
                 raise Fault(
                     Reason.FIELD_OUT_OF_RANGE, f"An index is 1 to {INDEX_MAX}, not {index}.", field="options.indexes"
                 )
-        if "" in self.types:
-            raise Fault(Reason.FIELD_OUT_OF_RANGE, "A type to filter by is empty.", field="options.types")
+        for name in self.types:
+            if not name or not name.isprintable():
+                raise Fault(
+                    Reason.FIELD_OUT_OF_RANGE, "A type to filter by is printable text.", field="options.types"
+                )
 
     @property
     def is_filtered(self) -> bool:

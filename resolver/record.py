@@ -31,6 +31,11 @@ class Permission(IntFlag):
 
 DEFAULT_PERMISSIONS: Final = 0b1110
 
+_VERSION_MAX: Final = 2**63 - 1
+
+# A plain int: an operation on an IntFlag costs as much as building the value.
+_PUBLIC_READ: Final = int(Permission.PUBLIC_READ)
+
 
 class Relative(Struct, frozen=True):
     """A time to live: an answer may be kept for this many seconds."""
@@ -98,14 +103,17 @@ class Value(Struct, frozen=True, kw_only=True):
         if len(self.references) > VALUE_REFERENCES:
             raise _invalid("references", f"A value has at most {VALUE_REFERENCES} references.")
         for reference in self.references:
-            Handle.from_text(reference.handle)
+            try:
+                Handle.from_text(reference.handle)
+            except Fault as fault:
+                raise _invalid("references", f"A reference names no identifier. {fault.detail}") from None
             if not 0 <= reference.index <= INDEX_MAX:
                 raise _invalid("references", f"The index of a reference is 0 to {INDEX_MAX}.")
 
     @property
     def is_public(self) -> bool:
         """May everybody read it?"""
-        return bool(self.permissions & Permission.PUBLIC_READ)
+        return bool(self.permissions & _PUBLIC_READ)
 
 
 class Tombstone(Struct, frozen=True, kw_only=True):
@@ -113,6 +121,12 @@ class Tombstone(Struct, frozen=True, kw_only=True):
 
     reason: str
     deleted_at: int
+
+    def __post_init__(self) -> None:
+        if not self.reason.isprintable():
+            raise _invalid("tombstone.reason", "A reason is printable text.")
+        if not 0 <= self.deleted_at <= SECONDS_MAX:
+            raise _invalid("tombstone.deleted_at", f"A time is 0 to {SECONDS_MAX} seconds.")
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -137,6 +151,14 @@ class Record(Struct, frozen=True, kw_only=True):
                 f"The record has {len(self.values)} values; {RECORD_VALUES} are allowed.",
                 field="values",
             )
+        if not self.registrant.isprintable():
+            raise _invalid("registrant", "A registrant is a node identifier: printable text.")
+        if not 0 <= self.registered_at <= SECONDS_MAX:
+            raise _invalid("registered_at", f"A time is 0 to {SECONDS_MAX} seconds.")
+        if not 0 <= self.updated_at <= SECONDS_MAX:
+            raise _invalid("updated_at", f"A time is 0 to {SECONDS_MAX} seconds.")
+        if not 0 <= self.version <= _VERSION_MAX:
+            raise _invalid("version", f"A version is 0 to {_VERSION_MAX}.")
         last = 0
         for value in self.values:
             if value.index <= last:
@@ -148,7 +170,10 @@ class Record(Struct, frozen=True, kw_only=True):
     @property
     def is_public(self) -> bool:
         """May everybody read all of it?"""
-        return all(value.is_public for value in self.values)
+        for value in self.values:  # noqa: SIM110 - a third of the time that all() takes, for each row of a load
+            if not value.permissions & _PUBLIC_READ:
+                return False
+        return True
 
 
 def _invalid(field: str, detail: str) -> Fault:

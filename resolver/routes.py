@@ -4,19 +4,30 @@ The table keeps packed rows; a `Scope` (everything that the read path must know 
 only for the prefixes that somebody asked about lately. A change of a prefix raises an epoch and enumerates nothing.
 """
 
-import heapq
+from array import array
+from bisect import bisect_right, insort
 from collections.abc import Iterable
 from enum import Enum, IntEnum
-from typing import Final
+from itertools import islice
+from typing import Final, Self
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import astuple
 
+from resolver.bounds import SECONDS_MAX
 from resolver.errors import Fault, Reason
-from resolver.handle import CaseRule, ancestors, check_prefix
+from resolver.handle import CaseRule, check_prefix, encoded, lineage
 
 SCOPES_MAX: Final = 65_536
-"""Scopes held at once; the one made first is forgotten first and made again when asked for."""
+"""Scopes held at once; those made first are forgotten first and made again when asked for."""
+
+_KEPT_PREFIX_BYTES: Final = 128
+_ENDS_INSERTED: Final = 64
+
+_CHAIN_MAX: Final = 2_048
+"""More than the segments of any prefix. An epoch is the newest journal index in the chain times this, plus the
+number of terms that have ended in it: the end of a term has no journal index, and makes another epoch too."""
 
 
 class PrefixState(IntEnum):
@@ -62,6 +73,8 @@ class Endpoint(Struct, frozen=True, array_like=True):
             raise Fault(Reason.FIELD_OUT_OF_RANGE, "A port is 1 to 65535.", field="port")
         if not 0 <= self.priority < 65_536:
             raise Fault(Reason.FIELD_OUT_OF_RANGE, "A priority is 0 to 65535.", field="priority")
+        if self.tls_name and (not self.tls_name.isprintable() or " " in self.tls_name):
+            raise Fault(Reason.FIELD_OUT_OF_RANGE, "A TLS name is a host name.", field="tls_name")
 
 
 class Referral(Struct, frozen=True, kw_only=True):
@@ -89,9 +102,11 @@ class Prefix(Struct, frozen=True, array_like=True):
     epoch: int = 0
 
     def __post_init__(self) -> None:
-        check_prefix(self.text.encode())
+        check_prefix(encoded(self.text, field="prefix"))
         if not self.holder or not self.holder.isprintable():
             raise Fault(Reason.FIELD_OUT_OF_RANGE, "A prefix has a holder: a node identifier.", field="holder")
+        if not 0 <= self.expires_at <= SECONDS_MAX:
+            raise Fault(Reason.FIELD_OUT_OF_RANGE, f"A term is 0 to {SECONDS_MAX} seconds.", field="expires_at")
 
     @property
     def key(self) -> bytes:
@@ -140,114 +155,169 @@ def verdict(state: PrefixState, *, is_expired: bool) -> Verdict:
 
 
 class Scope:
-    """What holds for every identifier directly below one prefix text: one allocation, one rule, one verdict.
+    """What holds for the identifiers below a prefix: one allocation, one rule, one verdict.
 
     `prefix` is the longest allocated one, None where there is none. `epoch` changes whenever anything in the chain
     of prefixes above has changed. `ready` is the lookup link's own: answers that are the same for all of the scope.
+    Prefixes that are not allocated themselves share the scope of the one above.
     """
 
     __slots__ = ("case_sensitive", "epoch", "prefix", "ready", "verdict")
 
-    def __init__(self, prefix: Prefix | None, said: Verdict, epoch: int, *, case_sensitive: bool) -> None:
+    def __init__(self, prefix: Prefix | None, said: Verdict, epoch: int) -> None:
         self.prefix = prefix
         self.verdict = said
         self.epoch = epoch
-        self.case_sensitive = case_sensitive
+        self.case_sensitive = prefix is not None and prefix.case is CaseRule.SENSITIVE
         self.ready: object = None
+
+    def below(self, prefix: Prefix | None, *, touched: int, now: float) -> "Scope":
+        """Give the scope of a prefix under this one: its row, where there is one, and the index of its last touch."""
+        index, ended = divmod(self.epoch, _CHAIN_MAX)
+        index = max(index, touched)
+        if prefix is None:
+            return Scope(self.prefix, self.verdict, index * _CHAIN_MAX + ended)
+        is_expired = 0 < prefix.expires_at <= now
+        epoch = max(index, prefix.epoch) * _CHAIN_MAX + ended + is_expired
+        said = verdict(prefix.state, is_expired=is_expired)
+        if said is Verdict.NOT_ALLOCATED:
+            return Scope(self.prefix, self.verdict, epoch)
+        if said is Verdict.ANSWER and self.prefix is not None:
+            # A disabled or expired parent silences everything below it.
+            said = self.verdict
+        return Scope(prefix, said, epoch)
+
+
+class _Row(Struct, frozen=True, array_like=True, gc=False):
+    """A `Prefix` as the table packs it: no text where that is the key, and no holder where that is the text."""
+
+    text: str | None
+    holder: str | None
+    state: PrefixState
+    case: CaseRule
+    hosting: Hosting
+    expires_at: int
+    endpoints: tuple[Endpoint, ...]
+    epoch: int
+
+    @classmethod
+    def of(cls, prefix: Prefix, key: bytes) -> Self:
+        text = None if prefix.text.encode() == key else prefix.text
+        holder = None if prefix.holder == prefix.text else prefix.holder
+        return cls(text, holder, *astuple(prefix)[2:])
+
+    def prefix(self, key: bytes) -> Prefix:
+        text = self.text or key.decode()
+        return Prefix(text, self.holder or text, *astuple(self)[2:])
+
+
+_row_decoder = msgspec.msgpack.Decoder(_Row)
 
 
 class RouteTable:
     """All prefixes of a node: packed rows, found by longest match of segments.
 
-    At a million prefixes it must stay below 250 MB, so rows stay packed bytes. `generation` goes up with each
-    change: a cached answer whose generation is current needs no further comparison.
+    At a million prefixes it must stay below 250 MB (loadtest/routes_memory.py), so rows stay packed bytes.
+    `generation` goes up with each change: a cached answer whose generation is current needs no further comparison.
     """
 
     def __init__(self) -> None:
         self.generation = 1
         self._rows: dict[bytes, bytes] = {}
         self._touched: dict[bytes, int] = {}
-        self._scopes: dict[bytes, Scope] = {}
-        self._ends: list[tuple[int, bytes]] = []
+        self._ends = array("q")
+        self._segments = 0
         self._now = 0.0
+        self._scopes: dict[bytes, Scope] = {}
+        self._nowhere = Scope(None, Verdict.NOT_ALLOCATED, 0)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def put(self, prefixes: Iterable[Prefix]) -> None:
         """Take new or changed rows; an older epoch than the held one is passed over."""
+        ends = array("q")
         for prefix in prefixes:
             key = prefix.key
             held = self._rows.get(key)
-            if held is not None and _decoder.decode(held).epoch > prefix.epoch:
+            if held is not None and _row_decoder.decode(held).epoch > prefix.epoch:
                 continue
-            self._rows[key] = prefix.to_bytes()
+            # Copied: the encoder's own bytes keep hold of more memory than they fill.
+            self._rows[key] = bytes(memoryview(_encoder.encode(_Row.of(prefix, key))))
+            self._note_depth(key)
             if prefix.expires_at:
-                heapq.heappush(self._ends, (prefix.expires_at, key))
+                ends.append(prefix.expires_at)
+        self._note_ends(ends)
         self._forget_scopes()
 
     def touch(self, prefixes: Iterable[bytes], index: int) -> None:
         """Note that records below these folded prefixes changed at a journal index, without naming them."""
         for prefix in prefixes:
-            self._touched[prefix] = index
+            self._touched[prefix] = max(index, self._touched.get(prefix, 0))
+            self._note_depth(prefix)
         self._forget_scopes()
 
     def replace(self, prefixes: Iterable[Prefix]) -> None:
         """Start afresh with these rows only."""
-        self._rows.clear()
-        self._touched.clear()
-        self._ends.clear()
-        self.put(prefixes)
+        fresh = RouteTable()
+        fresh.put(prefixes)
+        self.adopt(fresh)
+
+    def adopt(self, other: "RouteTable") -> None:
+        """Start afresh with what another table holds, which is not used any more: it was filled piece by piece."""
+        held = other._rows, other._touched, other._ends, other._segments  # noqa: SLF001 - the same class
+        self._rows, self._touched, self._ends, self._segments = held
+        self._forget_scopes()
 
     def tell_time(self, wall: float) -> None:
         """Let terms end: `wall` is Unix time in seconds. Called regularly, so that reading needs no clock."""
+        # Compared rather than taken off, so that a clock that was set back is followed too.
+        has_changed = bisect_right(self._ends, self._now) != bisect_right(self._ends, wall)
         self._now = wall
-        ended = False
-        while self._ends and self._ends[0][0] <= wall:
-            heapq.heappop(self._ends)
-            ended = True
-        if ended:
+        if has_changed:
             self._forget_scopes()
 
     def scope(self, prefix: bytes) -> Scope:
         """Give what holds directly below a folded prefix that has no empty segment."""
         scope = self._scopes.get(prefix)
-        if scope is None:
-            scope = self._make_scope(prefix)
-            if len(self._scopes) >= SCOPES_MAX:
-                self._scopes.pop(next(iter(self._scopes)))
-            self._scopes[prefix] = scope
-        return scope
+        return self._find(prefix) if scope is None else scope
 
     def allocation(self, prefix: bytes) -> Prefix | None:
         """Give the row of exactly this folded prefix."""
         row = self._rows.get(prefix)
-        return None if row is None else _decoder.decode(row)
+        return None if row is None else _row_decoder.decode(row).prefix(prefix)
 
-    def _make_scope(self, asked: bytes) -> Scope:
-        nearest: Prefix | None = None
-        said = Verdict.NOT_ALLOCATED
-        epoch = 0
-        for key in ancestors(asked):
-            epoch = max(epoch, 2 * self._touched.get(key, 0))
-            row = self._rows.get(key)
-            if row is None:
-                continue
-            prefix = _decoder.decode(row)
-            is_expired = bool(prefix.expires_at) and prefix.expires_at <= self._now
-            # Doubled, so that the end of a term, which has no journal index, makes another epoch too.
-            epoch = max(epoch, 2 * prefix.epoch + is_expired)
-            here = verdict(prefix.state, is_expired=is_expired)
-            if here is Verdict.NOT_ALLOCATED:
-                continue
-            if nearest is None:
-                nearest, said = prefix, here
-            elif said is Verdict.ANSWER and here is not Verdict.ANSWER:
-                # A disabled or expired parent silences everything below it.
-                said = here
-        sensitive = nearest is not None and nearest.case is CaseRule.SENSITIVE
-        return Scope(nearest, said, epoch, case_sensitive=sensitive)
+    def _find(self, asked: bytes) -> Scope:
+        """Walk down from the first segment, as deep as there is anything to find."""
+        scope = self._nowhere
+        for key in lineage(asked, self._segments):
+            if key in self._rows or key in self._touched:
+                scope = self._scopes.get(key) or self._keep(key, self._scope_below(scope, key))
+        # Strangers may ask for any prefix: long ones are looked up again each time.
+        return self._keep(asked, scope) if len(asked) <= _KEPT_PREFIX_BYTES else scope
+
+    def _scope_below(self, above: Scope, key: bytes) -> Scope:
+        return above.below(self.allocation(key), touched=self._touched.get(key, 0), now=self._now)
+
+    def _keep(self, key: bytes, scope: Scope) -> Scope:
+        if len(self._scopes) >= SCOPES_MAX:
+            # Many at once: the front of a dict is found the slower, the more was taken from it one by one.
+            for oldest in list(islice(self._scopes, SCOPES_MAX // 4)):
+                del self._scopes[oldest]
+        self._scopes[key] = scope
+        return scope
+
+    def _note_depth(self, key: bytes) -> None:
+        self._segments = max(self._segments, key.count(b".") + 1)
+
+    def _note_ends(self, ends: "array[int]") -> None:
+        if len(ends) > _ENDS_INSERTED:
+            self._ends = array("q", sorted(self._ends + ends))
+            return
+        for end in ends:
+            insort(self._ends, end)
 
     def _forget_scopes(self) -> None:
         self._scopes.clear()
+        self._nowhere = Scope(None, Verdict.NOT_ALLOCATED, 0)
         self.generation += 1

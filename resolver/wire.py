@@ -1,4 +1,6 @@
-"""Between nouns and protobuf, both ways. The only module of this floor that knows both.
+"""Between nouns and protobuf, both ways. The only module of this floor that imports both.
+
+Records are the exception on the way out: a load encodes them by hand, in `resolver.encoding`.
 
 An answer on the wire is a concatenation of fields, and protobuf lets an encoder write them one after the other in
 separate pieces. The read path lives on that: a store keeps the *body* (outcome, record and version) and the lookup
@@ -10,12 +12,14 @@ appends the *tail* (standing and provenance) which is the same for all identifie
 """
 
 from collections.abc import Sequence
-from typing import Final
+from enum import IntEnum
+from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
 from resolver.answer import Answer, Outcome, Standing
 from resolver.bounds import RECORD_BYTES
+from resolver.encoding import encode_record, varint
 from resolver.errors import Fault, Reason
 from resolver.handle import Handle
 from resolver.query import Mode
@@ -24,6 +28,8 @@ from resolver.routes import Endpoint, Prefix, Protocol, Referral
 from resolver.trace import Step
 from resolver.v1 import resolver_pb2 as pb
 
+_Enumeration = TypeVar("_Enumeration", bound=IntEnum)
+
 _ANSWER_TAG: Final = (
     b"\x0a"  # field 1, length-delimited: of ResolveResponse, BatchResult and BatchResolveResponse alike
 )
@@ -31,18 +37,6 @@ _OUTCOME: Final = {outcome: bytes((0x08, outcome)) for outcome in Outcome}  # An
 _RECORD_TAG: Final = b"\x12"  # Answer field 2, length-delimited
 _VERSION_TAG: Final = b"\x38"  # Answer field 7, varint
 _STALE: Final = b"\x30\x01"  # Answer field 6, true
-
-
-def varint(number: int) -> bytes:
-    """Encode an unsigned number of at most 64 bits."""
-    if number < 0x80:
-        return bytes((number,))
-    octets = bytearray()
-    while number > 0x7F:
-        octets.append(number & 0x7F | 0x80)
-        number >>= 7
-    octets.append(number)
-    return bytes(octets)
 
 
 def _head(answer_length: int) -> bytes:
@@ -69,16 +63,18 @@ def unary(framed: bytes) -> bytes:
 
 def answer_bytes(framed: bytes) -> bytes:
     """Cut the bare encoded answer out of a frame."""
-    response = unary(framed)
-    start = 1
-    while response[start] >= 0x80:
-        start += 1
-    return response[start + 1 :]
+    return framed[_behind_varint(framed, _behind_varint(framed, 1) + 1) :]
 
 
 def stale_frame(framed: bytes) -> bytes:
     """Mark a ready answer as past its time."""
     return frame(answer_bytes(framed) + _STALE)
+
+
+def _behind_varint(octets: bytes, start: int) -> int:
+    while octets[start] >= 0x80:
+        start += 1
+    return start + 1
 
 
 # --- what a store keeps ------------------------------------------------------------------------------------------
@@ -90,7 +86,7 @@ def record_body(record: Record, *, public: bool) -> bytes:
     Raises:
         Fault: RECORD_TOO_LARGE.
     """
-    encoded = _record_message(record, public=public).SerializeToString()
+    encoded = encode_record(record, public=public)
     if len(encoded) > RECORD_BYTES:
         raise Fault(
             Reason.RECORD_TOO_LARGE,
@@ -105,6 +101,15 @@ def record_body(record: Record, *, public: bool) -> bytes:
 def body_outcome(body: bytes) -> int:
     """Read the outcome of a body, ABSENT or FOUND, without decoding it."""
     return body[1]
+
+
+def registered_spelling(body: bytes) -> str:
+    """Read the identifier of a body's record without decoding the rest: it is the record's first field."""
+    # Outcome (two bytes), tag and length of the record, tag and length of the identifier.
+    length_at = _behind_varint(body, 3) + 1
+    start = _behind_varint(body, length_at)
+    length = body[length_at] & 0x7F | (body[length_at + 1] << 7 if start - length_at > 1 else 0)
+    return body[start : start + length].decode()
 
 
 def version_field(version: int) -> bytes:
@@ -148,7 +153,7 @@ def encode_answer(answer: Answer) -> bytes:
         stale=answer.stale,
     )
     if answer.record:
-        message.record.CopyFrom(_record_message(answer.record, public=False))
+        message.record.ParseFromString(encode_record(answer.record, public=False))
         message.version = answer.record.version
     if answer.referral:
         message.referral.CopyFrom(_referral_message(answer.referral))
@@ -162,7 +167,7 @@ def decode_answer(octets: bytes) -> Answer:
     """Read an encoded answer.
 
     Raises:
-        Fault: REQUEST_MALFORMED when it is not one.
+        Fault: REQUEST_MALFORMED when it is not one, else as `answer_from_message`.
     """
     try:
         message = pb.Answer.FromString(octets)
@@ -172,16 +177,34 @@ def decode_answer(octets: bytes) -> Answer:
 
 
 def answer_from_message(message: pb.Answer) -> Answer:
-    """Translate an answer."""
+    """Translate an answer.
+
+    Raises:
+        Fault: ENUM_UNKNOWN where a newer node uses a number that this version does not know; VALUE_INVALID and
+            others where a noun's rules are broken.
+    """
     return Answer(
-        outcome=Outcome(message.outcome),
+        outcome=_known(Outcome, message.outcome, "answer.outcome"),
         record=_record(message.record, message.version) if message.HasField("record") else None,
         referral=_referral(message.referral) if message.HasField("referral") else None,
-        standing=Standing(message.standing),
+        standing=_known(Standing, message.standing, "answer.standing"),
         authority=message.provenance.authority,
         prefix=message.provenance.prefix,
         stale=message.stale,
     )
+
+
+def _known(enumeration: type[_Enumeration], number: int, field: str) -> _Enumeration:
+    try:
+        return enumeration(number)
+    except ValueError:
+        name = enumeration.__name__.lower()
+        raise Fault(
+            Reason.ENUM_UNKNOWN,
+            f"{number} is no {name} that is known.",
+            field=field,
+            variables={"number": str(number)},
+        ) from None
 
 
 def select_values(answer: bytes, types: Sequence[str], indexes: Sequence[int]) -> bytes:
@@ -229,15 +252,7 @@ def mode_from_wire(number: int) -> Mode:
     Raises:
         Fault: ENUM_UNKNOWN.
     """
-    try:
-        return Mode(number or Mode.LOCAL)
-    except ValueError:
-        raise Fault(
-            Reason.ENUM_UNKNOWN,
-            f"{number} is not a mode.",
-            field="options.mode",
-            variables={"number": str(number)},
-        ) from None
+    return _known(Mode, number or Mode.LOCAL, "options.mode")
 
 
 def trace_message(steps: Sequence[Step]) -> bytes:
@@ -253,37 +268,6 @@ def trace_message(steps: Sequence[Step]) -> bytes:
 def trace_steps(octets: bytes) -> list[Step]:
     """Read the way of an answer."""
     return [Step(step.node, step.tier, step.verdict, step.microseconds) for step in pb.Trace.FromString(octets).steps]
-
-
-def _record_message(record: Record, *, public: bool) -> pb.Record:
-    message = pb.Record(
-        identifier=record.identifier.to_text(),
-        values=[_value_message(value) for value in record.values if value.is_public or not public],
-        registrant=record.registrant,
-        registered_at=record.registered_at,
-        updated_at=record.updated_at,
-    )
-    if record.tombstone:
-        message.tombstone.reason = record.tombstone.reason
-        message.tombstone.deleted_at = record.tombstone.deleted_at
-    return message
-
-
-def _value_message(value: Value) -> pb.Value:
-    message = pb.Value(
-        index=value.index,
-        type=value.type,
-        data=value.data,
-        timestamp=value.timestamp,
-        permissions=value.permissions,
-    )
-    if isinstance(value.lifetime, Relative):
-        message.ttl_seconds = value.lifetime.seconds
-    else:
-        message.expires_at = value.lifetime.expires_at
-    for reference in value.references:
-        message.references.add(handle=reference.handle, index=reference.index)
-    return message
 
 
 def _record(message: pb.Record, version: int) -> Record:
@@ -336,7 +320,13 @@ def _referral(message: pb.Referral) -> Referral:
         prefix=message.prefix,
         holder=message.holder,
         endpoints=tuple(
-            Endpoint(Protocol(each.protocol), each.address, each.port, each.priority, each.tls_name)
+            Endpoint(
+                _known(Protocol, each.protocol, "endpoints.protocol"),
+                each.address,
+                each.port,
+                each.priority,
+                each.tls_name,
+            )
             for each in message.endpoints
         ),
     )

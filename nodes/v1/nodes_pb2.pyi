@@ -36,12 +36,20 @@ class BeginLoadRequest(_message.Message):
     def __init__(self, load: _Optional[str] = ..., restart: _Optional[bool] = ...) -> None: ...
 
 class BeginLoadResponse(_message.Message):
-    __slots__ = ("offset", "lines")
+    __slots__ = ("offset", "lines", "registered", "replaced", "unchanged", "rejected")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    REPLACED_FIELD_NUMBER: _ClassVar[int]
+    UNCHANGED_FIELD_NUMBER: _ClassVar[int]
+    REJECTED_FIELD_NUMBER: _ClassVar[int]
     offset: int
     lines: int
-    def __init__(self, offset: _Optional[int] = ..., lines: _Optional[int] = ...) -> None: ...
+    registered: int
+    replaced: int
+    unchanged: int
+    rejected: int
+    def __init__(self, offset: _Optional[int] = ..., lines: _Optional[int] = ..., registered: _Optional[int] = ..., replaced: _Optional[int] = ..., unchanged: _Optional[int] = ..., rejected: _Optional[int] = ...) -> None: ...
 
 class LoadRowsRequest(_message.Message):
     __slots__ = ("load", "format", "offset", "end_offset", "first_line", "rows", "overwrite", "columns", "registrant")

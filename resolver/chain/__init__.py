@@ -1,17 +1,65 @@
 """The read path, link by link. The order stands here and nowhere else."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
 
-from resolver.answer import Ready
-from resolver.query import Query
+from resolver.cache.memory import MemoryCache
+from resolver.chain.admission import Admission, AdmissionSettings
+from resolver.chain.caching import Caching
+from resolver.chain.gathering import Gathering, GatheringSettings
+from resolver.chain.link import Link
+from resolver.chain.lookup import Lookup
+from resolver.chain.scopes import Speaker
+from resolver.chain.selecting import Selecting
+from resolver.clock import Clock
+from resolver.following import Following
+from resolver.freshness import FreshnessSettings
+from resolver.routes import RouteTable
+from resolver.store import RecordReader
+
+__all__ = ["Chain", "ChainSettings", "Link", "build"]
 
 
-class Link(Protocol):
-    """One step of the read path: asks the one below when it cannot answer itself.
+class ChainSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the read path behaves."""
 
-    A query in, one `Ready` for each of its identifiers out, in their order; `Failed` stands where an identifier
-    went wrong. A Fault is raised only when nothing of the query can be answered.
-    """
+    admission: AdmissionSettings = AdmissionSettings()
+    freshness: FreshnessSettings = FreshnessSettings()
+    gathering: GatheringSettings = GatheringSettings()
 
-    async def resolve(self, query: Query) -> Sequence[Ready]: ...
+
+class Chain:
+    """All links, asked through the first."""
+
+    def __init__(self, first: Link, gathering: Gathering) -> None:
+        # The link's own method: another call in between would cost as much as a link.
+        self.resolve = first.resolve
+        self._gathering = gathering
+
+    async def close(self) -> None:
+        """Take no more questions to the store and wait for those that are on their way."""
+        await self._gathering.close()
+
+
+def build(
+    *,
+    node: str,
+    clock: Clock,
+    records: RecordReader,
+    routes: RouteTable,
+    cache: MemoryCache,
+    following: Following,
+    settings: ChainSettings,
+    registry: CollectorRegistry,
+) -> Chain:
+    """Put the links together, from the last one up: admission, selecting, caching, gathering, lookup."""
+    freshness = settings.freshness
+    speaker = Speaker(node)
+    lookup = Lookup(records, routes=routes, speaker=speaker, clock=clock, settings=freshness)
+    gathering = Gathering(lookup, following=following, clock=clock, settings=settings.gathering, registry=registry)
+    caching = Caching(
+        gathering, cache=cache, routes=routes, following=following, speaker=speaker, clock=clock, settings=freshness
+    )
+    selecting = Selecting(caching, routes=routes, speaker=speaker)
+    admission = Admission(selecting, clock=clock, settings=settings.admission, registry=registry)
+    return Chain(admission, gathering)

@@ -49,9 +49,10 @@ class Change(Struct, frozen=True):
 
 
 class Changes(Struct, frozen=True):
-    """Contiguous changes after an index. `is_lost`: the reader is behind what the feed remembers and starts afresh.
+    """Contiguous changes after an index, and the newest index there is.
 
-    `head` is the newest index there is.
+    `is_lost`: the reader starts afresh, because it is behind what the feed remembers, or ahead of it: then the store
+    is another one, restored from a backup.
     """
 
     changes: list[Change]
@@ -71,7 +72,9 @@ class RecordReader(Protocol):
     async def identifiers(self, prefix: bytes, *, derived: bool, after: bytes | None, limit: int) -> Listed:
         """List what is registered (not deleted) below exactly this prefix, or also below its derived ones.
 
-        `after` is the previous page's `next_after`. An identifier that is there throughout appears exactly once.
+        At most `limit` (1 or more) are given; fewer, or none, does not say that it is the last page. `after` is the
+        previous page's `next_after`, bytes that mean something to this store only. An identifier that is there
+        throughout appears exactly once.
         """
 
 
@@ -79,7 +82,7 @@ class RouteReader(Protocol):
     """Reads the rows of prefixes."""
 
     async def prefixes(self, after: bytes | None, limit: int) -> list[Prefix]:
-        """Give rows in the order of their keys, beginning behind `after`."""
+        """Give at most `limit` rows, beginning behind the row whose key is `after`; fewer only at the end."""
 
 
 class FeedReader(Protocol):
@@ -99,7 +102,7 @@ class StoreReader(RecordReader, RouteReader, FeedReader, Protocol):
         """Give the 32 random bytes made with the store, the same for all processes of the node."""
 
 
-class Write(Struct, frozen=True):
+class Write(Struct, frozen=True, gc=False):
     """A record to be written under a canonical key.
 
     `public` and `full` are bodies without a version (`resolver.wire.record_body`); `full` is empty where everybody
@@ -146,9 +149,15 @@ class StoreWriter(Protocol):
     """
 
     async def commit(self, writes: Sequence[Write] = (), prefixes: Sequence[Prefix] = ()) -> Committed:
-        """Write records and rows of prefixes in one commit: all of it or nothing. The feed names every key.
+        """Write records and rows of prefixes in one commit: all of it or nothing.
 
-        The rows' epochs are set to the commit's index.
+        The rows' epochs are set to the commit's index. The feed names every key, or, where they are very many, the
+        prefixes below which they lie. A key that stands twice is written twice, one after the other. What changes
+        nothing makes no commit: `index` is then the newest one's.
+
+        Raises:
+            Fault: PREFIX_RULE_FIXED when a row has another case rule than before, or when a new row would bring
+                registered identifiers under another rule than their own; `prefix` is in its variables.
         """
 
     async def load(

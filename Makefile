@@ -1,0 +1,78 @@
+# Everything a person does with this tree. `make help` lists it.
+# Set-up is part of each target: a machine with git, make and Python 3.11 (venv, pip) is enough, without root.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PROTOS := $(wildcard proto/*/v1/*.proto)
+SITE    = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types drift bench proto lock baseline clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## a top-level node with a million registrations, answering over gRPC
+	$(BIN)/topnode demo
+
+test: $(VENV)/.dev ## all tests that this machine can run; what it cannot is listed at the end
+	$(BIN)/pytest -n 2 --dist loadfile
+
+check: lint types drift ## what CI runs: lint, types, drift, and all tests with every service required
+	CI=true $(BIN)/pytest -n 2 --dist loadfile
+
+lint: $(VENV)/.dev ## ruff, the import arrow, buf
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory build/proto-deps
+	$(BIN)/buf lint
+	$(BIN)/buf breaking proto --against proto/baseline.binpb
+
+types: $(VENV)/.dev ## mypy, strict
+	$(BIN)/mypy
+
+drift: $(VENV)/.dev ## is what is generated the same as what is committed?
+	$(BIN)/pytest tests/habits/test_generated.py
+	$(BIN)/python -m nodes.reference --check
+
+bench: $(VENV)/.dev ## first benchmarks: a table here, JSON in build/bench.json
+	$(BIN)/python -m loadtest.bench --json build/bench.json
+
+proto: $(VENV)/.dev build/proto-deps ## generate the Python code of proto/ and the table of reasons
+	$(BIN)/python -m grpc_tools.protoc -I proto -I $(SITE) --python_out=. --pyi_out=. $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -I proto -I $(SITE) --grpc_python_out=. $(filter-out %/octets.proto,$(PROTOS))
+	$(BIN)/python -m nodes.reference
+
+baseline: build/proto-deps ## at a release: what later changes of proto/ must not break
+	$(BIN)/buf build proto -o proto/baseline.binpb
+
+lock: $(VENV)/.dev ## resolve the ranges of pyproject.toml into exact versions with hashes
+	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes \
+	  --python-version 3.11 --upgrade -o requirements.lock pyproject.toml -
+	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --universal --no-header --no-annotate --generate-hashes \
+	  --python-version 3.11 --upgrade --group dev -o requirements-dev.lock pyproject.toml -
+
+clean: ## forget everything that was built here
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV)
+
+# google/rpc/status.proto, for buf, which cannot read it out of an installed package.
+build/proto-deps: $(VENV)/.dev
+	mkdir -p $@/google/rpc
+	cp $(SITE)/google/rpc/status.proto $@/google/rpc/
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "topnode needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@

@@ -1,0 +1,103 @@
+"""What the benchmarks found: figures, the bars they are held against, and how both are shown and kept."""
+
+import json
+import platform
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
+
+
+class Transport(Struct, frozen=True, kw_only=True):
+    """One kind of call, beside the bare echo of the same bytes and, for cold ones, the store's own read.
+
+    Times are medians over the rounds; CPU is microseconds of the serving process for each identifier.
+    """
+
+    kind: str
+    batch: int
+    node_cpu: float
+    echo_cpu: float
+    store_cpu: float | None
+    per_cpu_second: float
+    p50_ms: float
+    p99_ms: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times the echo's CPU it takes."""
+        return self.node_cpu / self.echo_cpu
+
+
+class Bar(Struct, frozen=True, kw_only=True):
+    """A promise: what was measured, and where it must lie."""
+
+    name: str
+    measured: float
+    bound: float
+    is_floor: bool
+    unit: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Is the promise kept?"""
+        return self.measured >= self.bound if self.is_floor else self.measured <= self.bound
+
+
+class Figures(Struct, kw_only=True):
+    """Everything that one run found."""
+
+    machine: str = f"{platform.machine()}, Python {platform.python_version()}"
+    transport: list[Transport] = []
+    bars: list[Bar] = []
+    notes: dict[str, float] = {}
+
+    def write(self, path: Path) -> None:
+        """Keep them as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(msgspec.to_builtins(self), indent=2, ensure_ascii=False) + "\n")
+
+    def show(self, console: Console) -> None:
+        """Print them as tables."""
+        if self.transport:
+            console.print(self._transport_table())
+        console.print(self._bar_table())
+        for name, figure in self.notes.items():
+            console.print(f"{name}: {figure:,.4g}")
+
+    def _transport_table(self) -> Table:
+        table = Table(title="CPU of the serving process for each identifier", title_justify="left")
+        table.add_column("asked")
+        for column in ("batch", "node us", "echo us", "x echo", "store us", "per CPU s", "p50 ms", "p99 ms"):
+            table.add_column(column, justify="right")
+        for row in self.transport:
+            table.add_row(
+                row.kind,
+                "unary" if row.batch == 0 else f"{row.batch:,}",
+                f"{row.node_cpu:.2f}",
+                f"{row.echo_cpu:.2f}",
+                f"{row.ratio:.2f}",
+                "" if row.store_cpu is None else f"{row.store_cpu:.2f}",
+                f"{row.per_cpu_second:,.0f}",
+                f"{row.p50_ms:.2f}",
+                f"{row.p99_ms:.2f}",
+            )
+        return table
+
+    def _bar_table(self) -> Table:
+        table = Table(title="Promises", title_justify="left")
+        table.add_column("what")
+        table.add_column("measured", justify="right")
+        table.add_column("bound", justify="right")
+        table.add_column("")
+        for bar in self.bars:
+            side = "at least" if bar.is_floor else "at most"
+            table.add_row(
+                bar.name,
+                f"{bar.measured:,.2f} {bar.unit}".strip(),
+                f"{side} {bar.bound:,.2f} {bar.unit}".strip(),
+                "[green]kept[/]" if bar.holds else "[red]missed[/]",
+            )
+        return table

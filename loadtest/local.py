@@ -1,0 +1,188 @@
+"""Measurements without a network: the store's rates, the load's, the cache's memory, and growth with the store."""
+
+import asyncio
+import gc
+import os
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import lmdb
+from prometheus_client import CollectorRegistry
+from resolver.following import Following, FollowingSettings
+
+from loadtest import workload
+from resolver import chain, wire
+from resolver.answer import Ready
+from resolver.cache.memory import MemoryCache, MemorySettings
+from resolver.chain import ChainSettings, Link
+from resolver.clock import SystemClock
+from resolver.query import Query
+from resolver.routes import RouteTable
+from resolver.store import Checkpoint
+from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner
+from resolver.units import Size
+
+ROUNDS: Final = 3
+
+
+def store_read_cpu(path: Path, names: Sequence[bytes], size: int) -> float:
+    """CPU microseconds for each key of py-lmdb's own batch read, with batches of this size."""
+    environment = lmdb.open(str(path), readonly=True, max_dbs=16, lock=False)
+    records = environment.open_db(b"records", create=False)
+    began = time.process_time()
+    for first in range(0, len(names), size):
+        with environment.begin(db=records) as transaction, transaction.cursor() as cursor:
+            cursor.getmulti(names[first : first + size])
+    cpu = time.process_time() - began
+    environment.close()
+    return cpu / len(names) * 1e6
+
+
+def append_rates(folder: Path, count: int) -> tuple[float, float, float]:
+    """Records a second written in bulk: plain py-lmdb append, ours into an empty store, ours into a full one.
+
+    All are sorted, durable, and in wall time. The plain one has the same transactions as ours has on the average.
+    """
+    plain, empty, full = [], [], []
+    for number in range(ROUNDS):
+        plain.append(_plain_append(folder / f"plain{number}", count))
+        into_empty, into_full = asyncio.run(_bulk_load(folder / f"ours{number}", count))
+        empty.append(into_empty)
+        full.append(into_full)
+    return statistics.median(plain), statistics.median(empty), statistics.median(full)
+
+
+def _plain_append(path: Path, count: int) -> float:
+    environment = lmdb.open(str(path), map_size=64 << 30, max_dbs=4)
+    records = environment.open_db(b"records")
+    body = wire.record_body(workload.example_record(), public=True)
+    took = 0.0
+    # Sorted by key: within one prefix the numbers already are.
+    for first in range(0, count, workload.PART):
+        items = sorted((write.key, body) for write in workload.writes(range(first, first + workload.PART)))
+        began = time.perf_counter()
+        for start in range(0, len(items), 20_000):
+            with environment.begin(write=True, db=records) as transaction, transaction.cursor() as cursor:
+                cursor.putmulti(items[start : start + 20_000], append=True)
+        took += time.perf_counter() - began
+    environment.close()
+    return count / took
+
+
+async def _bulk_load(path: Path, count: int) -> tuple[float, float]:
+    writer = EmbeddedWriter.open(path, owner=Owner.here("benchmark", clock=SystemClock()))
+    try:
+        await writer.commit(prefixes=workload.prefixes())
+        evens = await _load_parts(writer, count, offset=0)
+        # A full store: the same prefixes again, between and behind what is there.
+        odds = await _load_parts(writer, count, offset=count // 2)
+    finally:
+        writer.close()
+    return evens, odds
+
+
+async def _load_parts(writer: EmbeddedWriter, count: int, *, offset: int) -> float:
+    took = 0.0
+    for first in range(0, count, workload.PART):
+        writes = workload.writes(range(offset + first, offset + first + workload.PART))
+        began = time.perf_counter()
+        await writer.load(writes, (), name="benchmark", checkpoint=Checkpoint(lines=first))
+        took += time.perf_counter() - began
+    return count / took
+
+
+def load_rate(folder: Path, count: int) -> float:
+    """Records for each CPU second of `topnode load` from NDJSON, start and checks included."""
+    rows = folder / "rows.ndjson"
+    with rows.open("wb") as file:
+        file.writelines(workload.prefix_rows())
+        file.writelines(workload.rows(range(count)))
+    rates = []
+    for number in range(ROUNDS):
+        command = [
+            sys.executable,
+            "-m",
+            "nodes",
+            "load",
+            str(rows),
+            "--data",
+            str(folder / f"load{number}"),
+            "--json",
+        ]
+        loading = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(loading.pid, 0)
+        loading.returncode = os.waitstatus_to_exitcode(status)
+        if loading.returncode:
+            raise SystemExit(f"topnode load ended with {loading.returncode}")
+        rates.append(count / (used.ru_utime + used.ru_stime))
+    return statistics.median(rates)
+
+
+def cache_overhead(entries: int) -> float:
+    """Bytes that the memory cache takes for each entry beyond the bytes of key and answer."""
+    settings = MemorySettings(size=Size(4 << 30), entries=2 * entries)
+    body = wire.record_body(workload.example_record(), public=True)
+    gc.collect()
+    tracemalloc.start()
+    cache = MemoryCache(settings, SystemClock(), CollectorRegistry())
+    before = tracemalloc.get_traced_memory()[0]
+    octets = 0
+    for number in range(entries):
+        key, frame = workload.identifier(number), wire.frame(body + b"")
+        octets += len(key) + len(frame)
+        cache.put(key, Ready(frame, 1, expires=float(number)), as_of=1)
+    held = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return (held - octets) / entries
+
+
+def growth(small: Path, small_count: int, large: Path, large_count: int, *, lookups: int) -> float:
+    """How many times the median of a cold unary lookup at the chain takes in the larger store."""
+    return asyncio.run(_growth((small, small_count), (large, large_count), lookups))
+
+
+async def _growth(small: tuple[Path, int], large: tuple[Path, int], lookups: int) -> float:
+    medians: dict[Path, list[float]] = {small[0]: [], large[0]: []}
+    for number in range(ROUNDS):
+        for path, count in (small, large):
+            names = [workload.identifier(each) for each in workload.shuffled(count, seed=number)[:lookups]]
+            medians[path].append(await _cold_median(path, names))
+    return statistics.median(medians[large[0]]) / statistics.median(medians[small[0]])
+
+
+async def _cold_median(path: Path, names: Sequence[bytes]) -> float:
+    """Seconds; each name is asked once, so none is in the cache."""
+    reader = EmbeddedReader.open(path)
+    try:
+        link, clock = await _chain(reader), SystemClock()
+        took = []
+        for name in names:
+            began = time.perf_counter()
+            await link.resolve(Query(identifiers=(name,), deadline=clock.monotonic() + 5))
+            took.append(time.perf_counter() - began)
+    finally:
+        reader.close()
+    return statistics.median(took)
+
+
+async def _chain(reader: EmbeddedReader) -> Link:
+    clock, registry, routes = SystemClock(), CollectorRegistry(), RouteTable()
+    cache = MemoryCache(MemorySettings(), clock, registry)
+    following = Following(reader, routes, cache, clock, FollowingSettings(), registry)
+    await following.start()
+    return chain.build(
+        node="top",
+        clock=clock,
+        records=reader,
+        routes=routes,
+        cache=cache,
+        following=following,
+        settings=ChainSettings(),
+        registry=registry,
+    )

@@ -1,0 +1,5 @@
+"""`python -m nodes` is `topnode`."""
+
+from nodes.cli import main
+
+main()

@@ -1,0 +1,112 @@
+"""The admin endpoint of a node: its metrics, whether it lives, whether it is ready. HTTP, for the operator's network.
+
+What is shown comes from a `Watched`: the supervisor, or the one process where everything runs in one.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Final, Protocol
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+from prometheus_client.exposition import choose_encoder
+
+from nodes.exposition import Merged
+from nodes.listening import Address, address_fault
+
+OWNER: Final = "owner"
+"""The name of the process that owns the store; all others are resolvers."""
+
+Encoder = Callable[[Merged], bytes]
+
+
+class Condition(StrEnum):
+    """How one process of the node is."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    NOT_SERVING = "not serving"
+    SILENT = "silent"
+    ENDED = "ended"
+
+
+class Seen(Struct, frozen=True, kw_only=True):
+    """One process of the node, as it was seen just now. `pid` is 0 while there is none."""
+
+    name: str
+    pid: int
+    condition: Condition
+
+
+class Readiness(Struct, frozen=True, kw_only=True):
+    """Is the node ready for callers, and how are its processes?"""
+
+    is_ready: bool = msgspec.field(name="ready")
+    processes: Sequence[Seen]
+
+
+class Watched(Protocol):
+    """What the endpoint shows."""
+
+    async def metrics(self) -> Merged:
+        """Collect the metrics of all processes that answer in time."""
+
+    async def readiness(self) -> Readiness:
+        """See how all processes are. Ready means: the owner and at least one resolver serve, and are current."""
+
+
+def is_ready(processes: Sequence[Seen]) -> bool:
+    """Are callers served: is the writer there, and at least one resolver?"""
+    serving = {each.name for each in processes if each.condition is Condition.SERVING}
+    return OWNER in serving and len(serving) > 1
+
+
+@asynccontextmanager
+async def admin_endpoint(address: Address, watched: Watched) -> AsyncIterator[Address]:
+    """Serve /metrics, /healthz and /readyz; give the address with its real port.
+
+    Raises:
+        Fault: ADDRESS_TAKEN, SETTING_INVALID.
+    """
+    runner = web.AppRunner(_application(watched), access_log=None, handle_signals=False, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, address.host, address.port).start()
+        except OSError as error:
+            raise address_fault(address, error, field="admin") from None
+        yield Address(address.host, runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
+
+
+def _application(watched: Watched) -> web.Application:
+    application = web.Application()
+    pages: Final = _Pages(watched)
+    application.router.add_get("/metrics", pages.metrics)
+    application.router.add_get("/healthz", pages.health)
+    application.router.add_get("/readyz", pages.readiness)
+    return application
+
+
+class _Pages:
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        # Encoders say that they take a registry; all they do is collect from it.
+        encode: Encoder
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        body = encode(await self._watched.metrics())
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    async def health(self, _request: web.Request) -> web.Response:
+        return web.Response(text="alive\n")
+
+    async def readiness(self, _request: web.Request) -> web.Response:
+        seen = await self._watched.readiness()
+        return web.Response(
+            status=200 if seen.is_ready else 503, body=msgspec.json.encode(seen), content_type="application/json"
+        )

@@ -1,0 +1,76 @@
+"""A node in one process: the writer of the store, who also reads it, the one resolver, and the admin endpoint.
+
+The same parts as with a supervisor. For a trial, a test, a small machine; a crash ends all of it.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from nodes.admin import OWNER, Condition, Readiness, Seen, admin_endpoint, is_ready
+from nodes.child import spare_collector
+from nodes.exposition import Merged, openmetrics, process_registry
+from nodes.inside import inside_server
+from nodes.listening import Address
+from nodes.owner import offer_intake, open_store
+from nodes.run_folder import remove_leftovers
+from nodes.settings import NodeSettings
+from nodes.started import Started
+from nodes.stopping import Stopping
+from nodes.top import Resolver, build_resolver
+from resolver.clock import Clock
+
+RESOLVER: Final = "worker-0"
+"""How the resolver is called, as if it were a process of its own."""
+
+
+class Alone:
+    """A node of one process, given the folder for the socket at which it takes registrations."""
+
+    def __init__(self, settings: NodeSettings, folder: Path, clock: Clock, stopping: Stopping) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._clock = clock
+        self._stopping = stopping
+        self._registry = process_registry()
+        self._resolver: Resolver | None = None
+
+    async def run(self, announce: Callable[[Started], None]) -> None:
+        """Run the node until it is told to stop; tell when it serves.
+
+        Raises:
+            Fault (perhaps in a group): it cannot start; the store cannot be read any more.
+        """
+        address = Address.from_text(self._settings.admin, field="admin")
+        socket = str(self._folder / f"{OWNER}.sock")
+        async with admin_endpoint(address, self) as admin:
+            with closing(open_store(self._settings, socket, self._clock, stop=os.getpid())) as store:
+                remove_leftovers(self._folder)
+                inside = inside_server(socket, self._registry, self._settings.serving.drain_grace)
+                offer_intake(inside, store, self._clock, self._registry)
+                resolver = await build_resolver(store, self._settings, self._clock, self._registry)
+                async with resolver.serving(inside):
+                    await inside.start()
+                    self._resolver = resolver
+                    spare_collector()
+                    announce(Started.of(self._settings, admin, workers=0))
+                    await self._stopping.is_told()
+                await inside.drain()
+
+    async def metrics(self) -> Merged:
+        merged = Merged()
+        merged.add(openmetrics(self._registry).decode(), worker=RESOLVER)
+        return merged
+
+    async def readiness(self) -> Readiness:
+        owner = resolver = Condition.STARTING
+        if self._resolver is not None:
+            owner = Condition.SERVING
+            resolver = Condition.SERVING if self._resolver.is_current else Condition.NOT_SERVING
+        seen = [
+            Seen(name=OWNER, pid=os.getpid(), condition=owner),
+            Seen(name=RESOLVER, pid=os.getpid(), condition=resolver),
+        ]
+        return Readiness(is_ready=not self._stopping.is_set and is_ready(seen), processes=seen)

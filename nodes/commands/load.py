@@ -1,0 +1,170 @@
+"""`topnode load`: registering in bulk, from NDJSON or CSV. How it is done is in `nodes.loads`."""
+
+import asyncio
+import os
+import secrets
+from contextlib import closing, nullcontext
+from pathlib import Path
+from typing import Final
+
+import click
+
+from nodes.bars import bytes_bar
+from nodes.child import spare_collector
+from nodes.inputs import Input
+from nodes.loads import default_name, open_loads, run_load
+from nodes.rejects import RejectsFile
+from nodes.settings import read
+from nodes.tallies import Tally
+from nodes.terminal import messages, output, print_json, table
+from registry.intake import Manner
+from registry.loading import Taken
+from registry.parts import Part
+from registry.rows import RowFormat
+from resolver.clock import SystemClock
+from resolver.errors import Fault
+from resolver.store import Checkpoint
+
+HAS_REJECTS: Final = 3
+"""Exit code when some rows were refused and all others are in."""
+
+
+@click.command()
+@click.argument("source", metavar="FILE|-")
+@click.option("--data", metavar="DIR", help="The folder that holds the store.")
+@click.option(
+    "--format",
+    "row_format",
+    type=click.Choice(["ndjson", "csv"]),
+    help="How rows are written. Default: CSV for a file called *.csv, else NDJSON.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace what is registered already with other content.")
+@click.option("--rejects", type=click.Path(path_type=Path), metavar="FILE", help="Where refused rows go, as NDJSON.")
+@click.option(
+    "--registrant", default="", metavar="NODE", help="Who registers, where a row does not say. Default: the holder."
+)
+@click.option("--name", metavar="TEXT", help="Name of the load, by which it is found again. Default: by the file.")
+@click.option("--restart", is_flag=True, help="Begin at the first row, not where an interrupted load stopped.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@click.pass_context
+def command(  # noqa: PLR0913 - one for each option
+    context: click.Context,
+    *,
+    source: str,
+    data: str | None,
+    row_format: str | None,
+    overwrite: bool,
+    rejects: Path | None,
+    registrant: str,
+    name: str | None,
+    restart: bool,
+    as_json: bool,
+) -> None:
+    """Register identifiers in bulk from a file, or from standard input (-).
+
+    Goes through the node where one runs on the store, else writes itself. Each row is taken or refused for itself;
+    a refused one is told with its line and reason. A row that is registered already with the same content changes
+    nothing. Interrupted, the same command goes on behind the last durable row (standard input: only with --name).
+
+    The exit code is 0 when all rows were taken, 3 when some were refused, 1 when it could not go on.
+    """
+    manner = Manner(format=_format(source, row_format), overwrite=overwrite, registrant=registrant)
+    folder = read(None, os.environ, {"data": data}).settings.data
+    with closing(Input.open(source)) as rows:
+        known = name or default_name(rows, manner)
+        run = _Run(rows, known or secrets.token_hex(16), manner, RejectsFile(rejects) if rejects else None)
+        try:
+            asyncio.run(run.load(folder, restart=restart))
+        except (KeyboardInterrupt, Fault):
+            run.tell_interrupted(can_go_on=known is not None)
+            raise
+    run.print_summary(as_json=as_json)
+    if run.tally.reached.rejected:
+        context.exit(HAS_REJECTS)
+
+
+def _format(source: str, said: str | None) -> RowFormat:
+    if said is not None:
+        return RowFormat[said.upper()]
+    return RowFormat.CSV if source.lower().endswith(".csv") else RowFormat.NDJSON
+
+
+class _Run:
+    """One run of the command, as its user sees it."""
+
+    def __init__(self, rows: Input, name: str, manner: Manner, rejects: RejectsFile | None) -> None:
+        self.tally = Tally(SystemClock())
+        self._rows = rows
+        self._name = name
+        self._manner = manner
+        self._rejects = rejects
+
+    async def load(self, folder: Path, *, restart: bool) -> None:
+        """Load, with a progress bar."""
+        # Whatever exists by now stays: the collector need not look at it for each few hundred rows.
+        spare_collector()
+        with closing(self._rejects) if self._rejects else nullcontext(), bytes_bar("loading") as tell:
+
+            def begin(reached: Checkpoint) -> None:
+                self.tally.begin(reached)
+                self._begin_rejects(reached)
+                tell(reached.offset, self._rows.size, "")
+
+            def take(part: Part, taken: Taken) -> None:
+                self.tally.take(part, taken)
+                if self._rejects:
+                    self._rejects.write(taken.rejects)
+                tell(part.end_offset, self._rows.size, f"{self.tally.rate:,.0f} rows/s")
+
+            async with open_loads(folder, SystemClock()) as loads:
+                await run_load(
+                    self._rows, loads, self._name, self._manner, restart=restart, on_begin=begin, on_taken=take
+                )
+
+    def _begin_rejects(self, reached: Checkpoint) -> None:
+        if self._rejects is None:
+            return
+        there = self._rejects.begin(goes_on=reached.offset > 0)
+        if there < reached.rejected:
+            messages().print(
+                f"{reached.rejected - there} rows that were refused before the interruption are not in the file of "
+                "rejects; --restart tells them again."
+            )
+
+    def tell_interrupted(self, *, can_go_on: bool) -> None:
+        """Tell what is in and how to go on."""
+        if not self.tally.reached.lines:
+            return
+        how = "The same command goes on behind it." if can_go_on else "Give all rows again: these are skipped then."
+        messages().print(f"The load has come to line {self.tally.reached.lines:,}. {how}")
+
+    def print_summary(self, *, as_json: bool) -> None:
+        """Print what has come of all rows."""
+        tally, reached = self.tally, self.tally.reached
+        if as_json:
+            print_json(
+                {
+                    "load": self._name,
+                    "input": self._rows.name,
+                    "lines": reached.lines,
+                    "bytes": reached.offset,
+                    "registered": reached.registered,
+                    "replaced": reached.replaced,
+                    "unchanged": reached.unchanged,
+                    "rejected": reached.rejected,
+                    "reasons": dict(tally.reasons.most_common()),
+                    "resumed_at_line": tally.resumed_at,
+                    "index": tally.index,
+                    "seconds": round(tally.seconds, 3),
+                    "rows_per_second": round(tally.rate),
+                }
+            )
+            return
+        summary = table("rows", "count", right=["count"])
+        for what in ("registered", "replaced", "unchanged", "rejected"):
+            summary.add_row(what, f"{getattr(reached, what):,}")
+        for reason, count in tally.reasons.most_common():
+            summary.add_row(f"  {reason}", f"{count:,}")
+        click.echo(f"{self._rows.name}: {reached.lines:,} lines")
+        output().print(summary)
+        click.echo(f"{tally.seconds:,.1f} s, {tally.rate:,.0f} rows/s; the journal index is {tally.index:,} now")

@@ -1,0 +1,73 @@
+"""`topnode serve`: running a node until it is told to stop."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def command() -> None:
+    """Run a node until it is told to stop.
+
+    SIGTERM and SIGINT let it finish what it works on; a second SIGINT ends it at once.
+    """
+
+
+@command.command()
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="The folder that holds the store.")
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The file of settings, TOML.")
+@click.option("--listen", metavar="HOST:PORT", help="Where callers connect; port 0 takes a free one.")
+@click.option("--admin", metavar="HOST:PORT", help="Where metrics, health and readiness are.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="Resolver processes; 0 runs everything in one. Default: one for each usable core.",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="How it is logged, on standard error.")
+@click.option("--json", "as_json", is_flag=True, help="When it serves, tell so as one JSON document, not in words.")
+def top(
+    *,
+    data: Path | None,
+    config: Path | None,
+    listen: str | None,
+    admin: str | None,
+    workers: int | None,
+    log_level: str | None,
+    log_format: str | None,
+    as_json: bool,
+) -> None:
+    """Run a top-level node: one writer, N resolvers on one port, one admin endpoint.
+
+    A store is made where there is none. When all of the node serves, one line on standard output says so: in words,
+    or with --json as a document with node, address, admin, data, workers and pid. Everything else is the log, on
+    standard error. Options go over the environment (TOPNODE_SECTION__KEY), and that over the file.
+    """
+    # Imported here: `topnode serve --help` needs none of it.
+    from nodes.logs import set_up  # noqa: PLC0415
+    from nodes.running import run  # noqa: PLC0415
+    from nodes.settings import read  # noqa: PLC0415
+    from nodes.started import Started  # noqa: PLC0415
+    from nodes.terminal import print_json  # noqa: PLC0415
+
+    options = {
+        "data": data,
+        "serving.address": listen,
+        "admin": admin,
+        "workers": workers,
+        "log.level": log_level,
+        "log.format": log_format,
+    }
+    settings = read(config, os.environ, options).settings
+    set_up(settings.log, "node")
+
+    def announce(started: Started) -> None:
+        if as_json:
+            print_json(started)
+        else:
+            click.echo(started.to_text())
+
+    sys.exit(run(settings, announce))

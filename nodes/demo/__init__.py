@@ -1,0 +1,13 @@
+"""The demo: a whole node with a million registrations, seen from outside.
+
+place         where its files lie: what is kept between runs, and what is not
+node          `topnode serve top`, started and stopped
+feeding       rows into the running node
+expectations  what an answer must be, from the corpus alone
+questions     what is asked
+asking        asking it, with times, and comparing
+joining       secondary nodes that join while it runs
+watching      what the node says about itself
+findings      what was seen and measured
+story         the acts, in their order
+"""

@@ -1,0 +1,58 @@
+"""A store that took long to fill, kept as a backup for the next time; its checksum is compared when it is used."""
+
+import shutil
+from pathlib import Path
+
+from nodes.corpus import VERSION
+from nodes.demo.place import Place
+from resolver.clock import Clock
+from resolver.errors import Fault, Reason
+from resolver.store import FORMAT
+from resolver.store.embedded import backup, restore
+
+
+class Shelf:
+    """The backup of a store that holds so many registrations of the corpus, and nothing else."""
+
+    def __init__(self, place: Place, registrations: int, clock: Clock) -> None:
+        self._place = place
+        self._name = f"corpus-{VERSION}-{registrations}-format-{FORMAT}"
+        self._clock = clock
+
+    @property
+    def path(self) -> Path:
+        """Where it is, or would be."""
+        return self._place.kept(self._name)
+
+    def take(self, data: Path) -> bool:
+        """Put the store into this folder; False where there is none, or none that is whole.
+
+        Raises:
+            Fault: STORE_FULL and others of `restore`.
+        """
+        if not self.path.exists():
+            return False
+        try:
+            restore(self.path, data, progress=_silent)
+        except Fault as fault:
+            if fault.reason is not Reason.BACKUP_DAMAGED:
+                raise
+            shutil.rmtree(self.path)
+            return False
+        return True
+
+    def put(self, data: Path) -> None:
+        """Keep the store that is in this folder, in place of whatever was kept.
+
+        Raises:
+            Fault: STORE_FULL and others of `backup`; nothing is kept then.
+        """
+        unfinished = self._place.kept("unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        backup(data, unfinished, clock=self._clock, progress=_silent)
+        unfinished.rename(self.path)
+        self._place.keep_only(self._name)
+
+
+def _silent(_done: int, _expected: int) -> None:
+    """Seconds: nobody needs to be told."""

@@ -1,0 +1,214 @@
+"""The acts of the demo, in their order: a node starts, is filled, is asked, grows while it runs, and ends."""
+
+import asyncio
+from collections.abc import Iterable
+from itertools import chain, count
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from rich.console import Console
+
+from nodes import debian
+from nodes.corpus import Corpus, Registration, prefix_row, registration_row
+from nodes.demo import findings, watching
+from nodes.demo.asking import Asker, Measured, Verdicts
+from nodes.demo.expectations import registered
+from nodes.demo.feeding import Fed, feed
+from nodes.demo.findings import Findings
+from nodes.demo.joining import Joined, Joining
+from nodes.demo.place import Place
+from nodes.demo.questions import batches, everyday, referrals, special
+from nodes.demo.shelf import Shelf
+from nodes.demo.stage import WORKERS, Stage, stage
+from nodes.terminal import progress
+from nodes.wuhan import PLANNED_NODES, SECONDARY_NODES
+from resolver.bounds import BATCH_IDENTIFIERS
+from resolver.clock import Clock
+from resolver.query import Mode
+
+ROUNDS: Final = ((1, 8, 6_000), (10, 8, 20_000), (100, 4, 60_000), (1_000, 2, 100_000))
+"""Identifiers a call, calls at once, and identifiers in all."""
+
+JOINING_SHARE: Final = 200
+"""Each planned node brings a 200th of the registrations that were there."""
+
+_BUSY_BATCH: Final = 100
+_BUSY_PAUSE: Final = 0.02
+"""While nodes join others go on asking: so many identifiers, then a pause of so many seconds."""
+
+
+class Wishes(Struct, frozen=True, kw_only=True):
+    """What is to be shown: how many registrations, and the machine's package index too where it has one.
+
+    `keep`: leave the store there when it ends.
+    """
+
+    registrations: int
+    packages: bool = True
+    keep: bool = False
+
+
+class Story:
+    """One telling of the demo, on a console."""
+
+    def __init__(self, wishes: Wishes, place: Place, clock: Clock, console: Console) -> None:
+        self._wishes = wishes
+        self._place = place
+        self._clock = clock
+        self._console = console
+        self._corpus = Corpus(wishes.registrations)
+        self._shelf = Shelf(place, wishes.registrations, clock)
+        self._verdicts = Verdicts()
+        self._acts = count(1)
+
+    async def tell(self) -> Findings:
+        """Run everything, and say what came of it.
+
+        Raises:
+            Fault: the node does not start, refuses a row, or there is no room on the disk.
+        """
+        began = self._clock.monotonic()
+        with self._place.run(keep=self._wishes.keep) as folder:
+            is_filled = self._shelf.take(folder / "data")
+            async with stage(folder, self._clock) as on:
+                found = await self._play(on, began, is_filled=is_filled)
+            self._end(folder)
+        return found
+
+    async def _play(self, on: Stage, began: float, *, is_filled: bool) -> Findings:
+        self._introduce(on)
+        loaded = self._tell_kept() if is_filled else await self._load(on)
+        asked = await self._ask(on)
+        joined = await self._let_join(on)
+        packages = await self._add_packages(on) if self._wishes.packages else None
+        found = Findings(
+            registrations=len(self._corpus) + sum(each.registrations for each in joined) + _count(packages),
+            prefixes=len(self._corpus.prefixes) + sum(1 + each.enterprises for each in joined) + bool(packages),
+            loaded=loaded,
+            asked=asked,
+            joined=joined,
+            packages=packages,
+            node=await watching.look(on.node, on.data),
+            right=self._verdicts.right,
+            wrong=self._verdicts.wrong,
+            differences=self._verdicts.differences,
+            seconds=self._clock.monotonic() - began,
+        )
+        self._look_back(found)
+        return found
+
+    # --- the acts ----------------------------------------------------------------------------------------------
+
+    def _introduce(self, on: Stage) -> None:
+        self._act(f"A top-level node: one writer, {WORKERS} resolvers on one port")
+        self._console.print(on.node.to_text())
+        self._console.print(findings.connected(SECONDARY_NODES))
+
+    def _tell_kept(self) -> Fed | None:
+        self._act(f"{len(self._corpus):,} registrations, made and loaded by an earlier demo")
+        self._console.print(f"out of the backup in {self._shelf.path}")
+        return None
+
+    async def _load(self, on: Stage) -> Fed:
+        """Fill the store through the running node, and keep a backup of it for the next time."""
+        self._act(f"{len(self._corpus):,} registrations are made and loaded through the running node")
+        rows = chain([self._corpus.prefix_rows()], self._corpus.chunks())
+        fed = await self._feed(on, "registrations", rows, len(self._corpus) + len(self._corpus.prefixes))
+        await asyncio.to_thread(self._shelf.put, on.data)
+        self._console.print(f"a backup for the next demo is in {self._shelf.path}")
+        return fed
+
+    async def _ask(self, on: Stage) -> list[Measured]:
+        """Ask as callers do, in calls of several sizes, and then what is easily answered wrongly."""
+        self._act("A client resolves, and every answer is compared with what was registered")
+        asker = self._asker(on)
+        asked, begin = [], 0
+        for batch, in_flight, identifiers in ROUNDS:
+            questions = everyday(self._corpus, min(identifiers, len(self._corpus)), begin)
+            asked.append(await asker.measure(questions, batch=batch, in_flight=in_flight))
+            begin += identifiers
+        for few in batches(special(self._corpus), BATCH_IDENTIFIERS):
+            await asker.ask(few)
+        for few in batches(referrals(self._corpus, BATCH_IDENTIFIERS), BATCH_IDENTIFIERS):
+            await asker.ask(few, Mode.REFERRAL)
+        self._console.print(findings.asked(asked))
+        return asked
+
+    async def _let_join(self, on: Stage) -> list[Joined]:
+        """Let the planned nodes join one after the other, while others go on asking."""
+        self._act(f"{len(PLANNED_NODES)} planned secondary nodes join while it runs and is asked")
+        joining = Joining(on.loads, on.connections, self._clock, self._verdicts)
+        registrations = max(2, len(self._corpus) // JOINING_SHARE)
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._be_busy(on, over))
+            joined = [await joining.join(node, registrations) for node in PLANNED_NODES]
+            over.set()
+        self._console.print(findings.joined(joined))
+        return joined
+
+    async def _add_packages(self, on: Stage) -> Fed | None:
+        """Let one more enterprise register what nobody made for this: the packages of this Debian release."""
+        index = await asyncio.to_thread(debian.read_index)
+        if index is None:
+            self._console.print("\nno package index on this machine, so no packages (apt-get update fetches one)")
+            return None
+        self._act(
+            f"One more enterprise, {debian.ENTERPRISE.text}: the {len(index):,} packages that this machine knows"
+        )
+        packages = [debian.registration(stanza) for stanza in index]
+        fed = await self._feed(on, "packages", _rows(packages), len(packages) + 1)
+        asker = self._asker(on)
+        for few in batches(map(registered, packages), BATCH_IDENTIFIERS):
+            await asker.ask(few)
+        self._console.print(f"all {len(packages):,} resolved and compared")
+        return fed
+
+    def _look_back(self, found: Findings) -> None:
+        self._act("What was seen")
+        self._console.print(findings.processes(found.node.processes))
+        self._console.print(findings.totals(found))
+        for difference in found.differences:
+            self._console.print(f"WRONG: {difference}", style="red", markup=False)
+
+    def _end(self, folder: Path) -> None:
+        if self._wishes.keep:
+            self._console.print(f"\nstopped; the store stays: topnode serve top --data {folder / 'data'}")
+            return
+        self._console.print(
+            "\nstopped: no process, socket or temporary file of this is left; `topnode demo --clean` also removes "
+            f"the backup in {self._place.folder}"
+        )
+
+    # --- what several acts need --------------------------------------------------------------------------------
+
+    def _act(self, title: str) -> None:
+        self._console.print(f"\n{next(self._acts)}  {title}", style="bold", markup=False)
+
+    def _asker(self, on: Stage) -> Asker:
+        return Asker(on.connections, self._clock, self._verdicts)
+
+    async def _feed(self, on: Stage, name: str, rows: Iterable[bytes], total: int) -> Fed:
+        with progress(unit="rows") as bar:
+            task = bar.add_task(name, total=total)
+            fed = await feed(on.loads, name, rows, self._clock, lambda taken: bar.advance(task, taken))
+        self._console.print(f"{fed.rows:,} rows in {fed.seconds:.1f} s: {fed.rate:,.0f} rows/s")
+        return fed
+
+    async def _be_busy(self, on: Stage, over: asyncio.Event) -> None:
+        asker = self._asker(on)
+        for few in batches(everyday(self._corpus, len(self._corpus)), _BUSY_BATCH):
+            if over.is_set():
+                return
+            await asker.ask(few)
+            await asyncio.sleep(_BUSY_PAUSE)
+
+
+def _count(packages: Fed | None) -> int:
+    return packages.rows - 1 if packages else 0  # one is the prefix's
+
+
+def _rows(registrations: Iterable[Registration]) -> Iterable[bytes]:
+    yield prefix_row(debian.ENTERPRISE)
+    yield from map(registration_row, registrations)

@@ -1,0 +1,79 @@
+"""What the processes of a node say to each other over their Unix sockets: their metrics, and whether they serve."""
+
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2
+from prometheus_client import CollectorRegistry
+
+from nodes.exposition import openmetrics
+from nodes.v1 import nodes_pb2
+from resolver.rpc.channels import ChannelSettings, open_channel
+from resolver.rpc.errors import fault_of_rpc_error
+from resolver.rpc.health import HEALTH_SERVICE
+from resolver.rpc.serving import Server, ServingSettings, build_server
+from resolver.units import Duration
+
+WORKER_SERVICE: Final = nodes_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
+
+
+def inside_server(socket: str, registry: CollectorRegistry, drain_grace: Duration) -> Server:
+    """Make the server of one process's Unix socket, with its metrics; whoever has more to offer adds it."""
+    server = build_server(ServingSettings(address=f"unix:{socket}", drain_grace=drain_grace))
+
+    async def get_metrics(
+        _request: nodes_pb2.GetMetricsRequest, _context: grpc.aio.ServicerContext[object, object]
+    ) -> nodes_pb2.GetMetricsResponse:
+        return nodes_pb2.GetMetricsResponse(openmetrics=openmetrics(registry))
+
+    server.add(
+        WORKER_SERVICE,
+        {
+            "GetMetrics": grpc.unary_unary_rpc_method_handler(
+                get_metrics,
+                request_deserializer=nodes_pb2.GetMetricsRequest.FromString,
+                response_serializer=nodes_pb2.GetMetricsResponse.SerializeToString,
+            )
+        },
+    )
+    return server
+
+
+class Peer:
+    """Another process of this node, as seen through its Unix socket. Lives as long as that process.
+
+    What does not answer within the seconds given is a Fault, as `resolver.rpc.errors` maps it.
+    """
+
+    def __init__(self, socket: str) -> None:
+        self._channel = open_channel(f"unix:{socket}", ChannelSettings())
+        self._metrics = self._channel.unary_unary(
+            f"/{WORKER_SERVICE}/GetMetrics",
+            request_serializer=nodes_pb2.GetMetricsRequest.SerializeToString,
+            response_deserializer=nodes_pb2.GetMetricsResponse.FromString,
+        )
+        self._health = self._channel.unary_unary(
+            f"/{HEALTH_SERVICE}/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+
+    async def metrics(self, *, within: float) -> str:
+        """Fetch its metrics as OpenMetrics text."""
+        try:
+            answer = await self._metrics(nodes_pb2.GetMetricsRequest(), timeout=within)
+        except grpc.aio.AioRpcError as error:
+            raise fault_of_rpc_error(error) from None
+        return answer.openmetrics.decode()
+
+    async def is_serving(self, *, within: float) -> bool:
+        """Ask whether it serves and is current."""
+        try:
+            answer = await self._health(health_pb2.HealthCheckRequest(), timeout=within)
+        except grpc.aio.AioRpcError as error:
+            raise fault_of_rpc_error(error) from None
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:
+        """Let go of it; a call in flight has its own seconds still, else it would end as if its caller had gone."""
+        await self._channel.close(grace=5.0)

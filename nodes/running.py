@@ -1,0 +1,61 @@
+"""Running a top-level node to its end, in one process or in several."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Final
+
+import uvloop
+from msgspec.structs import replace
+
+from nodes.alone import Alone
+from nodes.child import first_fault
+from nodes.listening import Address, reserved
+from nodes.run_folder import run_folder
+from nodes.settings import NodeSettings, check
+from nodes.started import Started
+from nodes.stopping import Stopping
+from nodes.supervisor import Supervisor, worker_count
+from resolver.clock import SystemClock
+from resolver.errors import Fault
+
+BY_FORCE: Final = 128 + signal.SIGINT
+"""Exit code of a node that was interrupted twice."""
+
+Announce = Callable[[Started], None]
+
+
+def run(settings: NodeSettings, announce: Announce) -> int:
+    """Run a node until it is told to stop, and give the exit code.
+
+    Raises:
+        Fault: it could not start, or could not be kept running.
+    """
+    check(settings)
+    # The supervisor answers nobody but the operator; where it is the resolver too, the fast loop pays.
+    make_loop = asyncio.new_event_loop if worker_count(settings) else uvloop.new_event_loop
+    raised: Fault | None = None
+    code = 0
+    try:
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(_run(settings, announce))
+    except* Fault as faults:
+        raised = first_fault(faults)
+    except* asyncio.CancelledError:
+        code = BY_FORCE
+    if raised:
+        raise raised
+    return code
+
+
+async def _run(settings: NodeSettings, announce: Announce) -> None:
+    stopping = Stopping()
+    listen = Address.from_text(settings.serving.address, field="serving.address")
+    with (
+        stopping.on_signals(),
+        reserved(listen, field="serving.address") as taken,
+        run_folder(settings.data) as folder,
+    ):
+        placed = replace(settings, serving=replace(settings.serving, address=taken.to_text()))
+        kind = Supervisor if worker_count(settings) else Alone
+        await kind(placed, folder, SystemClock(), stopping).run(announce)

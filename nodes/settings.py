@@ -1,0 +1,73 @@
+"""All settings of a node. Each section stands beside the code that it steers; here they are only put together."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from nodes import layers
+from nodes.listening import Address
+from nodes.logs import LogSettings
+from nodes.restarts import RestartSettings
+from resolver.cache.memory import MemorySettings
+from resolver.chain import ChainSettings
+from resolver.errors import Fault
+from resolver.following import FollowingSettings
+from resolver.front.grpc import FrontSettings
+from resolver.rpc.serving import ServingSettings
+from resolver.rpc.tls import read_server
+
+
+class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What can be set."""
+
+    node: str = "top"
+    """The node's identifier, by which its answers name it."""
+
+    data: Path = Path("topnode-data")
+    """The folder that holds the store."""
+
+    workers: int | None = None
+    """How many resolver processes; 0: everything in one process; not set: one for each usable core."""
+
+    admin: str = "127.0.0.1:3642"
+    """Host and port of the admin endpoint (metrics, health, readiness); port 0: any free one. It knows no callers."""
+
+    serving: ServingSettings = ServingSettings()
+    front: FrontSettings = FrontSettings()
+    chain: ChainSettings = ChainSettings()
+    memory: MemorySettings = MemorySettings()
+    following: FollowingSettings = FollowingSettings()
+    log: LogSettings = LogSettings()
+    restarts: RestartSettings = RestartSettings()
+
+
+def read(
+    config: Path | None, environment: Mapping[str, str], options: Mapping[str, object | None]
+) -> layers.Settled[NodeSettings]:
+    """Settle the settings: defaults, then the file, then the environment, then the options, the last one on top.
+
+    Raises:
+        Fault: FILE_UNREADABLE, SETTING_UNKNOWN, SETTING_INVALID.
+    """
+    files = [] if config is None else [layers.from_toml(NodeSettings, config)]
+    return layers.settle(
+        NodeSettings,
+        [*files, layers.from_environment(NodeSettings, environment), layers.from_options(options)],
+    )
+
+
+def check(settings: NodeSettings) -> None:
+    """Check what can be checked without starting: addresses, and the files that are named.
+
+    Raises:
+        Fault: SETTING_INVALID, FILE_UNREADABLE.
+    """
+    Address.from_text(settings.serving.address, field="serving.address")
+    Address.from_text(settings.admin, field="admin")
+    if settings.serving.tls:
+        try:
+            read_server(settings.serving.tls)
+        except Fault as fault:
+            field = f"serving.{fault.field}"
+            raise Fault(fault.reason, fault.detail, field=field, variables=fault.variables) from None

@@ -1,0 +1,47 @@
+"""What is told when a node serves."""
+
+import os
+
+from msgspec import Struct
+
+from nodes.listening import Address
+from nodes.settings import NodeSettings
+
+
+class Started(Struct, frozen=True, kw_only=True):
+    """A node that serves: who it is, where it listens and where its store is.
+
+    `pid` is the process to be told to stop; `workers` is 0 where everything runs in that one.
+    """
+
+    node: str
+    tier: str
+    address: str
+    admin: str
+    data: str
+    workers: int
+    pid: int
+    tls: bool
+
+    @classmethod
+    def of(cls, settings: NodeSettings, admin: Address, *, workers: int) -> "Started":
+        """Tell of this process's node; addresses are those really taken."""
+        return cls(
+            node=settings.node,
+            tier="top",
+            address=settings.serving.address,
+            admin=admin.to_text(),
+            data=str(settings.data.absolute()),
+            workers=workers,
+            pid=os.getpid(),
+            tls=settings.serving.tls is not None,
+        )
+
+    def to_text(self) -> str:
+        """Say it on one line."""
+        secured = "TLS" if self.tls else "no TLS"
+        resolvers = f"{self.workers} workers" if self.workers else "one process"
+        return (
+            f"{self.tier} node {self.node} serves at {self.address} ({secured}), admin at http://{self.admin}, "
+            f"data in {self.data}, {resolvers}, pid {self.pid}"
+        )

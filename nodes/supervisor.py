@@ -1,0 +1,136 @@
+"""The supervisor of a node: one owner of the store, N resolvers on one port, one admin endpoint.
+
+It holds no records and answers no lookups; it starts the others, sees that they stay, and stops them in order.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from nodes.admin import OWNER, Readiness, Seen, admin_endpoint, is_ready
+from nodes.exposition import Merged, openmetrics, process_registry
+from nodes.listening import Address
+from nodes.orders import Order
+from nodes.post import Post
+from nodes.restarts import Restarts
+from nodes.run_folder import remove_leftovers
+from nodes.settings import NodeSettings
+from nodes.started import Started
+from nodes.stopping import Stopping
+from resolver.clock import Clock
+from resolver.errors import Fault
+
+_log: Final = logging.getLogger(__name__)
+
+STOP_MARGIN: Final = 5.0
+"""Seconds beyond the drain's grace after which a process that still runs is killed."""
+
+
+class SupervisorMetrics:
+    """What the supervisor counts."""
+
+    def __init__(self, registry: CollectorRegistry, names: list[str], count_up: Callable[[], float]) -> None:
+        up = Gauge("topnode_supervisor_children_up", "Processes of the node that serve.", registry=registry)
+        up.set_function(count_up)
+        wanted = Gauge("topnode_supervisor_children_wanted", "Processes that should serve.", registry=registry)
+        wanted.set(len(names))
+        restarts = Counter(
+            "topnode_supervisor_restarts_total", "Processes started again.", ["worker"], registry=registry
+        )
+        failures = Counter(
+            "topnode_supervisor_scrape_failures_total",
+            "Times that a process was left out of /metrics because it gave none in time.",
+            ["worker"],
+            registry=registry,
+        )
+        self.restarts = {name: restarts.labels(name) for name in names}
+        self.scrape_failures = {name: failures.labels(name) for name in names}
+
+
+class Supervisor:
+    """A node of several processes, given a folder for their sockets. The address in the settings is held for them."""
+
+    def __init__(self, settings: NodeSettings, folder: Path, clock: Clock, stopping: Stopping) -> None:
+        names = [OWNER, *(f"worker-{number}" for number in range(worker_count(settings)))]
+        self._settings = settings
+        self._folder = folder
+        self._clock = clock
+        self._stopping = stopping
+        self._registry = CollectorRegistry()
+        self._metrics = SupervisorMetrics(self._registry, names, self._count_up)
+        self._process_registry = process_registry()
+        self._owner, *self._workers = [self._post(name) for name in names]
+
+    async def run(self, announce: Callable[[Started], None]) -> None:
+        """Run the node until it is told to stop; tell when all of it serves.
+
+        Raises:
+            Fault (in a group): it cannot start, or one of its processes cannot be kept running.
+        """
+        address = Address.from_text(self._settings.admin, field="admin")
+        async with admin_endpoint(address, self) as admin, asyncio.TaskGroup() as tasks:
+            if await self._start(tasks):
+                announce(Started.of(self._settings, admin, workers=len(self._workers)))
+                await self._stopping.is_told()
+            await self._drain()
+
+    async def metrics(self) -> Merged:
+        merged = Merged()
+        merged.add(openmetrics(self._process_registry).decode(), worker="supervisor")
+        await asyncio.gather(*(self._add_metrics(merged, post) for post in self._posts))
+        merged.add(openmetrics(self._registry).decode())
+        return merged
+
+    async def readiness(self) -> Readiness:
+        seen: list[Seen] = await asyncio.gather(*(post.look() for post in self._posts))
+        return Readiness(is_ready=not self._stopping.is_set and is_ready(seen), processes=seen)
+
+    async def _start(self, tasks: asyncio.TaskGroup) -> bool:
+        """Start the owner, then the resolvers, which need its store. False: told to stop meanwhile."""
+        tasks.create_task(self._owner.keep())
+        if await self._stopping.comes_before(self._owner.serving):
+            return False
+        remove_leftovers(self._folder)
+        for worker in self._workers:
+            tasks.create_task(worker.keep())
+        for worker in self._workers:
+            if await self._stopping.comes_before(worker.serving):
+                return False
+        return True
+
+    async def _drain(self) -> None:
+        """Resolvers first, together; then the owner, on whom they depend."""
+        within = self._settings.serving.drain_grace + STOP_MARGIN
+        _log.info("draining", extra={"grace": self._settings.serving.drain_grace.to_text()})
+        await asyncio.gather(*(worker.stop(within) for worker in self._workers))
+        await self._owner.stop(within)
+        _log.info("stopped")
+
+    @property
+    def _posts(self) -> list[Post]:
+        return [self._owner, *self._workers]
+
+    def _post(self, name: str) -> Post:
+        order = Order(name=name, socket=str(self._folder / f"{name}.sock"), settings=self._settings)
+        module = "nodes.owner" if name == OWNER else "nodes.worker"
+        return Post(module, order, Restarts(self._settings.restarts), self._clock, self._metrics.restarts[name])
+
+    async def _add_metrics(self, merged: Merged, post: Post) -> None:
+        try:
+            merged.add(await post.metrics(), worker=post.name)
+        except (Fault, ValueError) as error:
+            self._metrics.scrape_failures[post.name].inc()
+            _log.warning("metrics left out", extra={"post": post.name, "cause": str(error)})
+
+    def _count_up(self) -> float:
+        return sum(post.serving.is_set() for post in self._posts)
+
+
+def worker_count(settings: NodeSettings) -> int:
+    """Give how many resolvers there are to be: as set, else one for each core that this process may use."""
+    return len(os.sched_getaffinity(0)) if settings.workers is None else settings.workers

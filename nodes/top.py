@@ -1,0 +1,105 @@
+"""The resolver tier of a top-level node, put together: store, routes, cache, chain, front, server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from nodes.settings import NodeSettings
+from nodes.version import software_version
+from resolver import chain
+from resolver.cache.memory import MemoryCache
+from resolver.clock import Clock
+from resolver.following import Following
+from resolver.front.grpc import NodeCard, ResolverFront
+from resolver.routes import RouteTable
+from resolver.rpc.serving import Server, build_server
+from resolver.store import StoreReader
+
+TIER: Final = "top"
+
+ANSWER_TIERS: Final = ("memory", "store")
+"""Where an answer may come from, nearest first."""
+
+CURRENCY_SECONDS: Final = 0.25
+"""How often it is looked whether the resolver is current."""
+
+
+class Resolver:
+    """A resolver over a store. It follows the store and serves as long as the context `serving` lasts."""
+
+    def __init__(
+        self, store: StoreReader, secret: bytes, settings: NodeSettings, clock: Clock, registry: CollectorRegistry
+    ) -> None:
+        routes = RouteTable()
+        cache = MemoryCache(settings.memory, registry)
+        self._following = Following(store, routes, cache, clock, settings.following, registry)
+        self._chain = chain.build(
+            node=settings.node,
+            clock=clock,
+            records=store,
+            routes=routes,
+            cache=cache,
+            following=self._following,
+            settings=settings.chain,
+            registry=registry,
+        )
+        self._server = build_server(settings.serving)
+        ResolverFront(
+            chain=self._chain,
+            records=store,
+            routes=routes,
+            node=_card(settings),
+            applied_index=lambda: self._following.applied,
+            settings=settings.front,
+            secret=secret,
+            clock=clock,
+            registry=registry,
+        ).add_to(self._server)
+
+    @property
+    def is_current(self) -> bool:
+        """Has it applied what the store's feed says, up to a moment ago?"""
+        return self._following.is_current
+
+    @asynccontextmanager
+    async def serving(self, inside: Server) -> AsyncIterator[None]:
+        """Serve, and drain at the end; `inside` is told whether the resolver is current.
+
+        Raises:
+            Fault (in a group): the address cannot be bound, the store cannot be read.
+        """
+        await self._following.start()
+        async with asyncio.TaskGroup() as tasks:
+            background = [tasks.create_task(self._following.run()), tasks.create_task(self._tell_currency(inside))]
+            await self._server.start()
+            try:
+                yield
+                await self._server.drain()
+            finally:
+                await self._server.stop()
+                await self._chain.close()
+                for task in background:
+                    task.cancel()
+
+    async def _tell_currency(self, inside: Server) -> None:
+        while True:
+            inside.set_serving(is_serving=self.is_current)
+            await asyncio.sleep(CURRENCY_SECONDS)
+
+
+def _card(settings: NodeSettings) -> NodeCard:
+    return NodeCard(node=settings.node, tier=TIER, software_version=software_version(), answer_tiers=ANSWER_TIERS)
+
+
+async def build_resolver(
+    store: StoreReader, settings: NodeSettings, clock: Clock, registry: CollectorRegistry
+) -> Resolver:
+    """Put a resolver together.
+
+    Raises:
+        Fault: FILE_UNREADABLE naming a TLS file, STORE_UNAVAILABLE.
+    """
+    return Resolver(store, await store.secret(), settings, clock, registry)

@@ -1,0 +1,32 @@
+"""One resolver process of a node: reads the store, serves callers on the port that all of them share."""
+
+from contextlib import closing
+
+from nodes import child
+from nodes.exposition import process_registry
+from nodes.inside import inside_server
+from nodes.orders import Order
+from nodes.top import build_resolver
+from resolver.clock import SystemClock
+from resolver.store.embedded import EmbeddedReader
+
+
+async def serve(order: Order, life: child.Life) -> None:
+    """Resolve until told to stop, then drain.
+
+    Raises:
+        Fault (perhaps in a group): the store cannot be read, the address cannot be bound, a TLS file does not fit.
+    """
+    settings, clock, registry = order.settings, SystemClock(), process_registry()
+    with closing(EmbeddedReader.open(settings.data)) as store:
+        resolver = await build_resolver(store, settings, clock, registry)
+        inside = inside_server(order.socket, registry, settings.serving.drain_grace)
+        async with resolver.serving(inside):
+            await inside.start()
+            life.serves()
+            await life.is_over()
+        await inside.drain()
+
+
+if __name__ == "__main__":
+    child.run(serve)

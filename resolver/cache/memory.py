@@ -1,0 +1,163 @@
+"""Ready answers in the memory of this process: bounded, scan-resistant, and never older than what is known.
+
+Whether an answer is fresh is judged by whoever reads (`resolver.freshness`); which ones stay is decided in
+`resolver.cache.s3fifo`.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Final
+
+from msgspec import Struct
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from resolver.answer import ABSENT, FOUND, Ready
+from resolver.cache.s3fifo import ENTRY_MAX, Share
+from resolver.errors import Fault, Reason
+from resolver.units import Size
+
+MARKERS_MAX: Final = 65_536
+"""Dropped keys that are remembered one by one."""
+
+_ABSENT_PART: Final = 16
+_NEVER: Final = float("-inf")
+
+
+class MemorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much is kept in the memory of each worker."""
+
+    size: Size = Size(256 << 20)
+    """Keys, answers and what keeping them costs. A sixteenth of it is for absent answers, the rest for found ones."""
+
+    entries: int = 1_000_000
+    """Answers, split likewise."""
+
+    def __post_init__(self) -> None:
+        if self.size < _ABSENT_PART * ENTRY_MAX:
+            raise Fault(Reason.SETTING_INVALID, "The cache needs at least 1 MiB.", field="size")
+        if self.entries < _ABSENT_PART:
+            raise Fault(Reason.SETTING_INVALID, f"The cache holds at least {_ABSENT_PART} entries.", field="entries")
+
+
+class MemoryCache:
+    """Answers under canonical keys.
+
+    A reader takes an entry by `find` (the dict's own `get`: a hit calls no function of ours), judges it, and counts
+    a visit on the entry and hits, misses and stale answers here.
+
+    A key that is dropped leaves a marker, the index at which it changed: an answer that was read as of an older
+    state is refused. Markers are bounded; the oldest is forgotten by raising the floor below which every answer is
+    refused.
+    """
+
+    def __init__(self, settings: MemorySettings, registry: CollectorRegistry) -> None:
+        self._entries: dict[bytes, Ready] = {}
+        self.find = self._entries.get
+        size, count = settings.size // _ABSENT_PART, settings.entries // _ABSENT_PART
+        self._absent = Share(self._entries, ABSENT, first_place=2, octets=size, count=count)
+        size, count = settings.size - size, settings.entries - count
+        self._found = Share(self._entries, FOUND, first_place=0, octets=size, count=count)
+        # By place: what stands in the dict for a dropped key, so that the key keeps its one place in its queue.
+        self._dropped = tuple(Ready(expires=_NEVER, place=place) for place in range(4))
+        self._markers: dict[bytes, int] = {}
+        self._floor = 0
+        self._newest = 0
+        self.hits = self.misses = self.stale = self.refused = 0
+        registry.register(_MemoryMetrics(self))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def octets(self) -> int:
+        """Bytes taken: keys, answers and what keeping them costs."""
+        return self._found.octets + self._absent.octets
+
+    @property
+    def evicted(self) -> int:
+        return self._found.evicted + self._absent.evicted
+
+    def put(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> None:
+        """Keep what may be kept of these answers, each under its key. They are this cache's from then on."""
+        if not keys:
+            return
+        share = self._found if answers[0].outcome == FOUND else self._absent
+        for key, ready in share.add(keys, answers, newest=self._newest):
+            self._put_one(key, ready)
+        self._found.make_room()
+        self._absent.make_room()
+
+    def drop(self, keys: Iterable[bytes], index: int) -> None:
+        """Forget these keys, which changed at this journal index."""
+        self._newest = max(self._newest, index)
+        for key in keys:
+            # Behind those that are there already: markers stand in the order of their indexes.
+            self._markers.pop(key, None)
+            self._markers[key] = index
+            held = self._entries.get(key)
+            if held is not None:
+                self._share_of(held.place).resize(held.place, -len(held.frame))
+                self._entries[key] = self._dropped[held.place]
+        self._forget_markers()
+
+    def clear(self, index: int) -> None:
+        """Forget everything: what is read from now on counts if it was read as of this journal index or later."""
+        self._entries.clear()
+        self._found.forget()
+        self._absent.forget()
+        self._markers.clear()
+        self._newest = self._floor = index
+
+    def _put_one(self, key: bytes, ready: Ready) -> None:
+        if not ready.expires or len(ready.frame) > ENTRY_MAX:
+            return
+        held = self.find(key)
+        marked = self._markers.get(key, 0)
+        if ready.as_of < max(self._floor, marked) or (held is not None and ready.as_of < held.as_of):
+            self.refused += 1
+        elif held is None:
+            share = self._found if ready.outcome == FOUND else self._absent
+            share.add((key,), (ready,), newest=0)
+        elif held is not ready:
+            # The place stays, also when what is answered has become found or absent: a key never has two.
+            ready.place, ready.visits = held.place, held.visits
+            self._share_of(held.place).resize(held.place, len(ready.frame) - len(held.frame))
+            self._entries[key] = ready
+
+    def _share_of(self, place: int) -> Share:
+        return self._found if place <= self._found.main_place else self._absent
+
+    def _forget_markers(self) -> None:
+        if len(self._markers) <= MARKERS_MAX:
+            return
+        # Many at once: the front of a dict is found the slower, the more was taken from it one by one.
+        for oldest in list(islice(self._markers, len(self._markers) - MARKERS_MAX * 3 // 4)):
+            self._floor = max(self._floor, self._markers.pop(oldest))
+
+
+class _MemoryMetrics(Collector):
+    """Reads the cache's own numbers when metrics are asked for: counting costs the hot path an addition."""
+
+    def __init__(self, cache: MemoryCache) -> None:
+        self._cache = cache
+
+    def collect(self) -> Iterator[Metric]:
+        cache = self._cache
+        lookups = CounterMetricFamily(
+            "topnode_cache_lookups", "Identifiers looked up in a cache, by what it said.", labels=("tier", "verdict")
+        )
+        for verdict, count in (("hit", cache.hits), ("miss", cache.misses), ("stale", cache.stale)):
+            lookups.add_metric(("memory", verdict), count)
+        refused = CounterMetricFamily(
+            "topnode_cache_refused", "Answers not kept, being older than a known change.", labels=("tier",)
+        )
+        refused.add_metric(("memory",), cache.refused)
+        evicted = CounterMetricFamily("topnode_cache_evicted", "Answers that left to make room.", labels=("tier",))
+        evicted.add_metric(("memory",), cache.evicted)
+        octets = GaugeMetricFamily("topnode_cache_bytes", "Memory that a cache takes.", labels=("tier",))
+        octets.add_metric(("memory",), cache.octets)
+        entries = GaugeMetricFamily("topnode_cache_entries", "Answers that a cache holds.", labels=("tier",))
+        entries.add_metric(("memory",), len(cache))
+        yield from (lookups, refused, evicted, octets, entries)

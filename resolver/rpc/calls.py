@@ -1,0 +1,145 @@
+"""What every served method has in common: faults become statuses, mistakes stay inside, and calls are counted.
+
+No interceptors: four empty ones cost 13 to 18 microseconds a call with grpc.aio. And no metric objects on the way of
+a call: they take locks and a dozen function calls where adding to a number does, since one event loop does it all.
+"""
+
+import logging
+import secrets
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import accumulate
+from typing import Any, Final, Never, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+from resolver.clock import Clock
+from resolver.errors import Fault, Reason
+from resolver.rpc.errors import DETAILS_KEY, code_of, status_of
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Body = Callable[[bytes, Context], Awaitable[bytes]]
+"""What answers a method: the request's bytes in, the response's bytes out; what goes wrong is a Fault."""
+
+_Message = TypeVar("_Message", bound=Message)
+
+_log: Final = logging.getLogger(__name__)
+
+LATENCY_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Seconds, with a bucket exactly at each limit that is promised to somebody."""
+
+
+def parse(message: type[_Message], octets: bytes) -> _Message:
+    """Read a request.
+
+    Raises:
+        Fault: REQUEST_MALFORMED.
+    """
+    try:
+        return message.FromString(octets)
+    except DecodeError:
+        # The messages that read identifiers as bytes are known to callers by their names without "Octets".
+        name = str(message.DESCRIPTOR.full_name).removesuffix("Octets")
+        raise Fault(Reason.REQUEST_MALFORMED, f"The request is not a {name}.", variables={"message": name}) from None
+
+
+class Method:
+    """One served method: its counts, and how its calls end."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.refused: Counter[str] = Counter()
+        self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
+        self.seconds = 0.0
+        self._monotonic = clock.monotonic
+
+    def ended(self, began: float) -> None:
+        """Count a call, whose code is OK unless it is counted as refused too."""
+        took = self._monotonic() - began
+        self.buckets[bisect_left(LATENCY_BUCKETS, took)] += 1
+        self.seconds += took
+
+    def by_code(self) -> dict[str, int]:
+        """Give the calls by their gRPC codes."""
+        return {"OK": sum(self.buckets) - self.refused.total(), **self.refused}
+
+    async def failed(self, error: BaseException, began: float, context: Context) -> Never:
+        """Count a call that was not answered, and tell its caller why. Never returns: gRPC ends the call.
+
+        An exception that nobody foresaw is logged under an id, and the caller is told the id only.
+        """
+        self.ended(began)
+        if not isinstance(error, Exception):
+            # The caller went away or its deadline passed: nobody is left to be told.
+            self.refused["CANCELLED"] += 1
+            raise error
+        fault = error if isinstance(error, Fault) else self._mistake(error)
+        code = code_of(fault)
+        self.refused[code.name] += 1
+        status = status_of(fault)
+        # What was set already (the trace of a call that failed) goes with it.
+        said: Any = context.trailing_metadata() or ()
+        await context.abort(code, status.message, (*said, (DETAILS_KEY, status.SerializeToString())))
+
+    def _mistake(self, error: Exception) -> Fault:
+        request_id = secrets.token_hex(8)
+        _log.error("%s failed, request %s", self.name, request_id, exc_info=error, extra={"request_id": request_id})
+        return Fault(
+            Reason.INTERNAL, f"The node made a mistake (request {request_id}).", variables={"request_id": request_id}
+        )
+
+
+class Calls:
+    """The methods of one service, and their metrics: `topnode_SERVICE_calls_total` and `..._call_seconds`."""
+
+    def __init__(self, service: str, clock: Clock, registry: CollectorRegistry) -> None:
+        self._service = service
+        self._clock = clock
+        self._methods: list[Method] = []
+        registry.register(self)
+
+    def method(self, name: str) -> Method:
+        """Begin to count a method."""
+        method = Method(name, self._clock)
+        self._methods.append(method)
+        return method
+
+    def serve(self, name: str, body: Body) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Make a unary method of its body, on raw bytes both ways."""
+        method = self.method(name)
+        monotonic = self._clock.monotonic
+
+        async def call(request: bytes, context: Context) -> bytes:
+            began = monotonic()
+            try:
+                answer = await body(request, context)
+            except BaseException as error:  # noqa: BLE001 - the outermost; told apart there
+                await method.failed(error, began, context)
+            method.ended(began)
+            return answer
+
+        return grpc.unary_unary_rpc_method_handler(call)
+
+    def collect(self) -> Iterable[Metric]:
+        calls = CounterMetricFamily(
+            f"topnode_{self._service}_calls", "Calls, by method and gRPC code.", labels=("method", "code")
+        )
+        took = HistogramMetricFamily(
+            f"topnode_{self._service}_call_seconds",
+            "From a request's arrival to its answer or refusal.",
+            labels=("method",),
+        )
+        for method in self._methods:
+            for code, count in method.by_code().items():
+                calls.add_metric((method.name, code), count)
+            limits = (*(str(limit) for limit in LATENCY_BUCKETS), "+Inf")
+            took.add_metric(
+                (method.name,), list(zip(limits, accumulate(method.buckets), strict=True)), method.seconds
+            )
+        return calls, took
+
+    describe = collect

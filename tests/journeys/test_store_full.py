@@ -1,0 +1,55 @@
+"""The disk becomes full under a writer: nothing acknowledged is lost, nothing is half-done, and it goes on later."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from resolver.clock import SystemClock
+from resolver.store.embedded import EmbeddedWriter, Owner
+from tests.journeys.store_child import started
+
+# A mount of one's own: as root in a container that allows it, or as anybody where user namespaces are allowed.
+NAMESPACES: Final = (("unshare", "-m"), ("unshare", "-Urm"))
+MOUNT: Final = "mount -t tmpfs -o size=4m tmpfs {folder} && head -c 1500000 /dev/zero > {folder}/ballast"
+
+
+def filled(path: Path, *arguments: str, before: tuple[str, ...] = ()) -> tuple[int, int]:
+    """Let a process fill the disk and go on; give how many commits and parts of a load it wrote before."""
+    with started("fill", path, *arguments, before=before) as child:
+        assert child.stdout is not None
+        said = child.stdout.read()
+        assert child.wait() == 0
+    committed, loaded = map(int, said.split())
+    return committed, loaded
+
+
+# Whether the limit falls on the boundary of a page or within one makes two different errors of LMDB's.
+@pytest.mark.parametrize("limit", [1_000_000, 1 << 20, 2_345_678])
+def test_a_file_that_may_not_grow(tmp_path: Path, limit: int) -> None:
+    committed, _ = filled(tmp_path / "store", str(limit))
+    assert committed > 100
+
+
+def test_a_disk_that_is_full(tmp_path: Path) -> None:
+    for namespace in NAMESPACES:
+        mount = MOUNT.format(folder=tmp_path)
+        if subprocess.run([*namespace, "sh", "-c", mount], check=False, capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip(
+            "NOT RUN: needs a mount of its own; provide it with: sudo sysctl kernel.unprivileged_userns_clone=1"
+        )
+    committed, _ = filled(tmp_path / "store", before=(*namespace, "sh", "-c", f'{mount} && exec "$@"', "sh"))
+    assert committed > 100
+
+
+def test_no_room_for_a_new_store(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    with started("take", path, "1000") as child:
+        assert child.stdout is not None
+        assert json.loads(child.stdout.readline())["reason"] == "STORE_FULL"
+    # What was begun is in nobody's way.
+    EmbeddedWriter.open(path, owner=Owner.here("one", clock=SystemClock())).close()

@@ -1,0 +1,168 @@
+"""A top-level node as real processes, for journeys: started, asked, loaded, and gone at the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Self
+
+import grpc
+import msgspec
+
+from nodes.intake import RemoteLoads
+from nodes.started import Started
+from registry.intake import Manner
+from registry.loading import Taken
+from registry.parts import Part
+from resolver.rpc.errors import fault_of_rpc_error
+from resolver.store.embedded import current_owner
+from resolver.v1 import resolver_pb2 as pb
+
+ROOT: Final = Path(__file__).parents[1]
+
+START_SECONDS: Final = 60.0
+"""A bound for a busy machine; an idle one takes about one."""
+
+
+class RunningNode:
+    """One run of `topnode serve top`. `data` outlives it; `log` is its standard error, in a file."""
+
+    def __init__(self, data: Path, log: Path, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
+        self.data = data
+        self.log = log
+        self._line = ""
+        command = [sys.executable, "-m", "nodes", "serve", "top", "--data", str(data), "--json"]
+        with log.open("ab") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=ROOT,
+                env={**os.environ, **environment},
+            )
+
+    def wait_ready(self) -> Self:
+        """Wait until all of it serves; a node that ends before is a failed test."""
+        assert self.process.stdout
+        self._line = self.process.stdout.readline()
+        assert self._line, f"the node ended before it served:\n{self.log.read_text()}"
+        return self
+
+    @property
+    def started(self) -> Started:
+        """What it told when it served: `address`, `admin`, `workers`, `pid` and more."""
+        return msgspec.json.decode(self._line, type=Started)
+
+    @property
+    def address(self) -> str:
+        return self.started.address
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Ask the admin endpoint: status and body."""
+        try:
+            with urllib.request.urlopen(f"http://{self.started.admin}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def conditions(self) -> dict[str, str]:
+        """The name of each process and how it is."""
+        return {each["name"]: each["condition"] for each in json.loads(self.get("/readyz")[1])["processes"]}
+
+    def pids(self) -> dict[str, int]:
+        """The name of each process and its number; 0 while there is none."""
+        return {each["name"]: each["pid"] for each in json.loads(self.get("/readyz")[1])["processes"]}
+
+    def channel(self) -> grpc.Channel:
+        """Open a connection of its own: the kernel gives it to one of the workers."""
+        return grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
+
+    def resolve(self, identifier: str, channel: grpc.Channel | None = None) -> pb.Answer:
+        """Resolve one identifier, over a new connection unless one is given.
+
+        Raises:
+            Fault: as the node says.
+        """
+        if channel is None:
+            with self.channel() as opened:
+                return self.resolve(identifier, opened)
+        call = channel.unary_unary(
+            "/topnode.resolver.v1.ResolverService/Resolve",
+            pb.ResolveRequest.SerializeToString,
+            pb.ResolveResponse.FromString,
+        )
+        try:
+            response: pb.ResolveResponse = call(pb.ResolveRequest(identifier=identifier), timeout=10)
+        except grpc.RpcError as error:
+            raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
+        return response.answer
+
+    async def load(self, *rows: Mapping[str, Any], name: str = "test") -> Taken:
+        """Register rows through the owner process, as `topnode load` does."""
+        owner = current_owner(self.data)
+        assert owner
+        loads = RemoteLoads(owner.socket)
+        lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        try:
+            await loads.begin(name, restart=True)
+            part = Part(offset=0, end_offset=len(lines), first_line=1, rows=lines)
+            return await loads.take(name, part, Manner())
+        finally:
+            await loads.close()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def wait_ended(self, seconds: float = 30) -> int:
+        """Wait for its end and give its exit code."""
+        return self.process.wait(seconds)
+
+    def stop(self) -> int:
+        """Let it drain, wait for its end, and give its exit code. A node that does not end is killed."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        try:
+            return self.process.wait(40)
+        except subprocess.TimeoutExpired:
+            # Its children end when they see that it is gone.
+            self.process.kill()
+            self.process.wait()
+            raise
+        finally:
+            if self.process.stdout:
+                self.process.stdout.close()
+
+
+def wait_until(seen: Callable[[], bool], seconds: float = 30, *, what: str = "") -> float:
+    """Poll until it is seen, for at most so many seconds, and give how long it took."""
+    began = time.monotonic()
+    while not seen():
+        assert time.monotonic() - began < seconds, f"not seen within {seconds} s: {what or seen}"
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def is_running(pid: int) -> bool:
+    """Is there such a process, other than one that ended and waits for its parent?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def children_of(pid: int) -> set[int]:
+    """The processes that this one has started and that run."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return {int(child) for child in path.read_text().split() if is_running(int(child))}
