@@ -54,8 +54,8 @@ class Loop:
 
     async def length(self, call: Call) -> int:
         """Send one call and give the length of its answer in bytes."""
-        answer = await self._channels[0].unary_unary(call.method)(call.request, timeout=CALL_TIMEOUT)
-        return len(answer)
+        send: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[0].unary_unary(call.method)
+        return len(await send(call.request, timeout=CALL_TIMEOUT))
 
     async def run(self, calls: Iterable[Call], *, callers: int, seconds: float) -> Driven:
         """Send the calls in order, shared out among the callers, for at most this many seconds."""

@@ -18,9 +18,9 @@ from resolver.following import Following, FollowingSettings
 
 from loadtest import workload
 from resolver import chain, wire
-from resolver.answer import Ready
+from resolver.answer import FOUND, Ready
 from resolver.cache.memory import MemoryCache, MemorySettings
-from resolver.chain import ChainSettings, Link
+from resolver.chain import Chain, ChainSettings
 from resolver.clock import SystemClock
 from resolver.query import Query
 from resolver.routes import RouteTable
@@ -125,18 +125,22 @@ def load_rate(folder: Path, count: int) -> float:
 
 
 def cache_overhead(entries: int) -> float:
-    """Bytes that the memory cache takes for each entry beyond the bytes of key and answer."""
-    settings = MemorySettings(size=Size(4 << 30), entries=2 * entries)
+    """Bytes that the memory cache takes for each entry beyond the bytes of key and answer.
+
+    The headers of the two byte strings count as the cache's; numbers that entries share do not.
+    """
+    cache = MemoryCache(MemorySettings(size=Size(4 << 30), entries=2 * entries), CollectorRegistry())
     body = wire.record_body(workload.example_record(), public=True)
     gc.collect()
     tracemalloc.start()
-    cache = MemoryCache(settings, SystemClock(), CollectorRegistry())
     before = tracemalloc.get_traced_memory()[0]
     octets = 0
-    for number in range(entries):
-        key, frame = workload.identifier(number), wire.frame(body + b"")
-        octets += len(key) + len(frame)
-        cache.put(key, Ready(frame, 1, expires=float(number)), as_of=1)
+    for first in range(0, entries, 1_000):
+        keys = [workload.identifier(number) for number in range(first, first + 1_000)]
+        answers = [Ready(wire.frame(body), FOUND, float(first + 1), as_of=1) for _ in keys]
+        octets += sum(map(len, keys)) + sum(len(ready.frame) for ready in answers)
+        cache.put(keys, answers)
+    del keys, answers
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     return (held - octets) / entries
@@ -171,9 +175,9 @@ async def _cold_median(path: Path, names: Sequence[bytes]) -> float:
     return statistics.median(took)
 
 
-async def _chain(reader: EmbeddedReader) -> Link:
+async def _chain(reader: EmbeddedReader) -> Chain:
     clock, registry, routes = SystemClock(), CollectorRegistry(), RouteTable()
-    cache = MemoryCache(MemorySettings(), clock, registry)
+    cache = MemoryCache(MemorySettings(), registry)
     following = Following(reader, routes, cache, clock, FollowingSettings(), registry)
     await following.start()
     return chain.build(

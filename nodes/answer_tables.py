@@ -97,7 +97,7 @@ def _record(record: Record) -> Iterator[RenderableType]:
     if record.updated_at != record.registered_at:
         times += f", updated {time_text(record.updated_at)}"
     yield Text(f"{times}, version {record.version:,}", style="dim")
-    yield Padding(_values(record.values), (1, 0, 0, 2))
+    yield Padding(_values(record.values), (1, 0, 0, 2), expand=False)
 
 
 def _values(values: Sequence[Value]) -> RenderableType:
@@ -130,7 +130,7 @@ def _referral(referral: Referral) -> Iterator[RenderableType]:
             str(endpoint.priority),
             Text(endpoint.tls_name),
         )
-    yield Padding(shown, (1, 0, 0, 2))
+    yield Padding(shown, (1, 0, 0, 2), expand=False)
 
 
 def _spelling(asked: str, answer: Answer | Fault) -> str:

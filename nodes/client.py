@@ -169,9 +169,7 @@ class Client:
         Raises:
             Fault: LISTING_NOT_ALLOWED and others of the node's, or NODE_UNREACHABLE, DEADLINE_SPENT.
         """
-        request = pb.ListHandlesRequest(
-            prefix=encoded(prefix, field="prefix").decode(), derived=derived, page_size=page_size
-        )
+        request = _listing(prefix, derived=derived, page_size=page_size)
         while True:
             page = await self._call(self._list_handles, request)
             for identifier in page.identifiers:
@@ -285,6 +283,15 @@ def _message(options: Options, *, trace: bool = False) -> pb.Options:
     except ValueError as error:
         # What no request can carry; everything else is the node's to refuse.
         raise Fault(Reason.FIELD_OUT_OF_RANGE, f"{error}.", field="options") from None
+
+
+def _listing(prefix: str, *, derived: bool, page_size: int) -> pb.ListHandlesRequest:
+    try:
+        return pb.ListHandlesRequest(
+            prefix=encoded(prefix, field="prefix").decode(), derived=derived, page_size=page_size
+        )
+    except ValueError as error:
+        raise Fault(Reason.FIELD_OUT_OF_RANGE, f"{error}.", field="page_size") from None
 
 
 def _steps(metadata: grpc.aio.Metadata) -> list[Step]:

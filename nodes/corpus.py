@@ -116,7 +116,8 @@ class Corpus:
 
     def prefix(self, number: int) -> Prefix:
         """Give the prefix under which it is registered."""
-        return self.enterprises[bisect_right(self._ends, number)].allocation
+        run, _serial = self._find(number)
+        return run.prefix
 
     def _find(self, number: int) -> "tuple[_Run, str]":
         if not 0 <= number < self._size:
@@ -132,13 +133,13 @@ class _Run:
     """A run of serial numbers of one enterprise: all that its things have in common, with a gap for the serial."""
 
     def __init__(self, enterprise: Enterprise, number: int) -> None:
-        self._enterprise = enterprise
+        self.prefix = enterprise.allocation
         self._identifier, self._values = _shared(enterprise, number)
         self.serials = _MIXED if enterprise.case is CaseRule.SENSITIVE else _DIGITS
 
     def rows(self, count: int) -> bytes:
         """Give the first rows of the run. They differ by the serial only, so the rest is encoded once."""
-        row = _row(self._identifier, self._enterprise.prefix, self._values)
+        row = _row(self._identifier, self.prefix.text, self._values)
         pieces = row.decode().split(_SERIAL)
         return "".join([serial.join(pieces) for serial in self.serials[:count]]).encode()
 
@@ -148,9 +149,7 @@ class _Run:
     def registration(self, serial: str) -> Registration:
         gap, octets = _SERIAL.encode(), serial.encode()
         values = [msgspec.structs.replace(value, data=value.data.replace(gap, octets)) for value in self._values]
-        return Registration(
-            identifier=self.identifier(serial), prefix=self._enterprise.allocation, values=tuple(values)
-        )
+        return Registration(identifier=self.identifier(serial), prefix=self.prefix, values=tuple(values))
 
 
 def _shared(enterprise: Enterprise, number: int) -> tuple[str, tuple[Value, ...]]:

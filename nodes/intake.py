@@ -23,7 +23,9 @@ from resolver.store import Checkpoint
 
 SERVICE: Final = "topnode.nodes.v1.IntakeService"
 
-BEGIN_SECONDS: Final = 30.0
+BEGIN_SECONDS: Final = 10.0
+"""Within this time a node that has just taken the store must listen too."""
+
 TAKE_SECONDS: Final = 120.0
 """A part takes a fraction of a second; a slow disk that also serves resolvers, some."""
 
@@ -88,7 +90,7 @@ class RemoteLoads:
 
     async def begin(self, name: str, *, restart: bool = False) -> Checkpoint:
         request = pb.BeginLoadRequest(load=name, restart=restart)
-        reached = await _call(self._begin_load(request, timeout=BEGIN_SECONDS))
+        reached = await _call(self._begin_load(request, timeout=BEGIN_SECONDS, wait_for_ready=True))
         return Checkpoint(
             reached.offset,
             reached.lines,

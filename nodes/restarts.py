@@ -2,6 +2,7 @@
 
 from msgspec import Struct
 
+from resolver.errors import Fault, Reason
 from resolver.units import Duration
 
 
@@ -18,7 +19,13 @@ class RestartSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A process that lived this long did not end early."""
 
     attempts: int = 12
-    """When a process has ended early this many times in a row the whole node gives up."""
+    """How often in a row a process that ended early is started again; then the whole node gives up."""
+
+    def __post_init__(self) -> None:
+        if self.first <= 0 or self.longest < self.first:
+            raise Fault(Reason.SETTING_INVALID, "The first wait is above 0, the longest not below it.", field="first")
+        if self.attempts < 0:
+            raise Fault(Reason.SETTING_INVALID, "Attempts are not negative.", field="attempts")
 
 
 class Restarts:

@@ -1,6 +1,7 @@
 """Running a top-level node to its end, in one process or in several."""
 
 import asyncio
+import resource
 import signal
 from collections.abc import Callable
 from typing import Final
@@ -32,6 +33,7 @@ def run(settings: NodeSettings, announce: Announce) -> int:
         Fault: it could not start, or could not be kept running.
     """
     check(settings)
+    _allow_connections()
     # The supervisor answers nobody but the operator; where it is the resolver too, the fast loop pays.
     make_loop = asyncio.new_event_loop if worker_count(settings) else uvloop.new_event_loop
     raised: Fault | None = None
@@ -46,6 +48,12 @@ def run(settings: NodeSettings, announce: Announce) -> int:
     if raised:
         raise raised
     return code
+
+
+def _allow_connections() -> None:
+    """Let this process and its children open as many files as the system allows: each connection is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _run(settings: NodeSettings, announce: Announce) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 
@@ -11,11 +12,13 @@ from nodes.logs import LogSettings
 from nodes.restarts import RestartSettings
 from resolver.cache.memory import MemorySettings
 from resolver.chain import ChainSettings
-from resolver.errors import Fault
+from resolver.errors import Fault, Reason
 from resolver.following import FollowingSettings
 from resolver.front.grpc import FrontSettings
 from resolver.rpc.serving import ServingSettings
 from resolver.rpc.tls import read_server
+
+WORKERS_MAX: Final = 1_024
 
 
 class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +34,8 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How many resolver processes; 0: everything in one process; not set: one for each usable core."""
 
     admin: str = "127.0.0.1:3642"
-    """Host and port of the admin endpoint (metrics, health, readiness); port 0: any free one. It knows no callers."""
+    """Host and port of the admin endpoint (metrics, health, readiness); port 0: any free one. Everybody who
+    can reach it may look: keep it where only operators are."""
 
     serving: ServingSettings = ServingSettings()
     front: FrontSettings = FrontSettings()
@@ -40,6 +44,12 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     following: FollowingSettings = FollowingSettings()
     log: LogSettings = LogSettings()
     restarts: RestartSettings = RestartSettings()
+
+    def __post_init__(self) -> None:
+        if not self.node or not self.node.isprintable():
+            raise Fault(Reason.SETTING_INVALID, "A node's identifier is printable text, and not empty.", field="node")
+        if self.workers is not None and not 0 <= self.workers <= WORKERS_MAX:
+            raise Fault(Reason.SETTING_INVALID, f"Resolvers are 0 to {WORKERS_MAX}.", field="workers")
 
 
 def read(

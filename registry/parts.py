@@ -16,7 +16,7 @@ class PartBounds(Struct, frozen=True, kw_only=True):
     octets: int = 2 * 1024 * 1024
     """Bytes of its rows: half of what a request may have."""
 
-    lines: int = 8_192
+    lines: int = 4_096
     """If each of them is refused, the answer still has some megabytes only."""
 
     row: int = ROW_BYTES

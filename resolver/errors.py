@@ -141,7 +141,7 @@ class Reason(Enum):
     LISTING_NOT_ALLOWED = Meaning(
         Kind.PERMISSION_DENIED,
         "This caller may not list identifiers here.",
-        "Ask the node's operator to name you in `listing.askers`.",
+        "Ask the node's operator to name you in `front.listing.askers`.",
     )
     ANSWER_TOO_LARGE = Meaning(
         Kind.RESOURCE_EXHAUSTED,
@@ -196,6 +196,11 @@ class Reason(Enum):
         Kind.UNAVAILABLE, "This process is being stopped.", "Retry: another process of the node answers."
     )
     NODE_UNREACHABLE = Meaning(Kind.UNAVAILABLE, "The node does not answer.", "Check address, port and network.")
+    METHOD_UNKNOWN = Meaning(
+        Kind.UNIMPLEMENTED,
+        "The node does not offer this method, or does not take requests compressed like this one.",
+        "Compare GetNodeInfo's wire version with the published proto; send requests uncompressed.",
+    )
     INTERNAL = Meaning(Kind.INTERNAL, "The node made a mistake.", "Report it with the request id.")
 
 

@@ -26,11 +26,6 @@ class Asker(Struct, frozen=True):
     address: str = ""
     identity: str = ""
 
-    @property
-    def is_public(self) -> bool:
-        """Is this anybody, who may see only what everybody may see?"""
-        return not self.identity
-
 
 PUBLIC: Final = Asker()
 
@@ -74,8 +69,11 @@ class Query(Struct, frozen=True, kw_only=True):
 
     @property
     def is_shared(self) -> bool:
-        """May this be answered from, and kept for, what everybody asks?"""
-        return self.asker.is_public and not self.authoritative
+        """May this be answered from, and kept for, what everybody asks?
+
+        Who asks does not matter: nobody is shown more than the public is. Restricted values are not read for answers.
+        """
+        return not self.authoritative
 
     def about(self, identifiers: Sequence[bytes]) -> Self:
         """Ask the same about other identifiers."""

@@ -24,7 +24,7 @@ class Duration(float):
         return cls(_read(text, _SECONDS, "250ms"))
 
     def to_text(self) -> str:
-        return _write(self, _SECONDS)
+        return _write(self, _SECONDS, tolerance=1e-12)
 
 
 class Size(int):
@@ -40,7 +40,7 @@ class Size(int):
         return cls(_read(text, _OCTETS, "256MiB"))
 
     def to_text(self) -> str:
-        return _write(self, _OCTETS)
+        return _write(self, _OCTETS, tolerance=0.0)
 
 
 def _read(text: str, units: dict[str, float] | dict[str, int], example: str) -> float:
@@ -51,11 +51,11 @@ def _read(text: str, units: dict[str, float] | dict[str, int], example: str) -> 
     return float(found[1]) * units[found[2]]
 
 
-def _write(quantity: float, units: dict[str, float] | dict[str, int]) -> str:
+def _write(quantity: float, units: dict[str, float] | dict[str, int], *, tolerance: float) -> str:
     """Take the largest unit of which it is a whole number; a fraction of the smallest where there is none."""
     smallest = next(iter(units))
     for unit, worth in reversed(units.items()):
         count = round(quantity / worth)
-        if count and math.isclose(count * worth, quantity, rel_tol=1e-12):
+        if count and math.isclose(count * worth, quantity, rel_tol=tolerance):
             return f"{count}{unit}"
     return f"{quantity / units[smallest]:f}{smallest}" if quantity else f"0{smallest}"

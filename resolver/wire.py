@@ -44,13 +44,17 @@ def _head(answer_length: int) -> bytes:
     return _ANSWER_TAG + varint(len(result) + answer_length) + result
 
 
-_HEADS: Final = tuple(_head(length) for length in range(4_096))
+HEADS: Final = tuple(_head(length) for length in range(4_096))
+"""What stands before an answer of each of these lengths, for those who frame a thousand at a time."""
+
+OUTCOME_AT: Final = 1
+"""Where in a body its outcome stands."""
 
 
 def frame(answer: bytes) -> bytes:
     """Put an encoded answer into the frame in which batches carry it."""
     length = len(answer)
-    return (_HEADS[length] if length < 4_096 else _head(length)) + answer
+    return (HEADS[length] if length < 4_096 else _head(length)) + answer
 
 
 def unary(framed: bytes) -> bytes:

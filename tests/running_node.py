@@ -85,9 +85,17 @@ class RunningNode:
         """The name of each process and its number; 0 while there is none."""
         return {each["name"]: each["pid"] for each in json.loads(self.get("/readyz")[1])["processes"]}
 
-    def channel(self) -> grpc.Channel:
-        """Open a connection of its own: the kernel gives it to one of the workers."""
-        return grpc.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    def channel(self, credentials: grpc.ChannelCredentials | None = None, name: str = "") -> grpc.Channel:
+        """Open a connection of its own: the kernel gives it to one of the workers.
+
+        `credentials` are for a node with TLS, `name` is the one in its certificate.
+        """
+        options: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1)]
+        if credentials is None:
+            return grpc.insecure_channel(self.address, options=options)
+        return grpc.secure_channel(
+            self.address, credentials, options=[*options, ("grpc.ssl_target_name_override", name)]
+        )
 
     def resolve(self, identifier: str, channel: grpc.Channel | None = None) -> pb.Answer:
         """Resolve one identifier, over a new connection unless one is given.

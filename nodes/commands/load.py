@@ -65,6 +65,7 @@ def command(  # noqa: PLR0913 - one for each option
     Goes through the node where one runs on the store, else writes itself. Each row is taken or refused for itself;
     a refused one is told with its line and reason. A row that is registered already with the same content changes
     nothing. Interrupted, the same command goes on behind the last durable row (standard input: only with --name).
+    Of a file that was cut off all whole rows are taken and the last one is refused; then load the complete file.
 
     The exit code is 0 when all rows were taken, 3 when some were refused, 1 when it could not go on.
     """

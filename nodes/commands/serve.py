@@ -22,7 +22,7 @@ def command() -> None:
 @click.option("--admin", metavar="HOST:PORT", help="Where metrics, health and readiness are.")
 @click.option(
     "--workers",
-    type=click.IntRange(min=0),
+    type=int,
     metavar="N",
     help="Resolver processes; 0 runs everything in one. Default: one for each usable core.",
 )

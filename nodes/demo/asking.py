@@ -44,13 +44,16 @@ class Verdicts:
     def compare(self, expected: Sequence[Expected], got: Sequence[Answer | Fault]) -> None:
         """Compare answers with what they must be, in the order asked."""
         for each, answer in zip(expected, got, strict=True):
-            if difference := each.difference(answer):
-                self.note(difference)
-            else:
-                self.right += 1
+            self._count(each.difference(answer))
 
-    def note(self, difference: str) -> None:
-        """Note that something was not as it must be."""
+    def insist(self, subject: str, breach: str) -> None:
+        """Count one more thing that must be right: with an empty breach it is."""
+        self._count(breach and f"{subject}: {breach}")
+
+    def _count(self, difference: str) -> None:
+        if not difference:
+            self.right += 1
+            return
         self.wrong += 1
         if len(self.differences) < SHOWN:
             self.differences.append(difference)

@@ -9,7 +9,8 @@ from typing import Final
 from msgspec import Struct
 from rich.console import Console
 
-from nodes import debian
+from nodes import answer_tables, debian
+from nodes.client import Client
 from nodes.corpus import Corpus, Registration, prefix_row, registration_row
 from nodes.demo import findings, watching
 from nodes.demo.asking import Asker, Measured, Verdicts
@@ -27,7 +28,7 @@ from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.clock import Clock
 from resolver.query import Mode
 
-ROUNDS: Final = ((1, 8, 6_000), (10, 8, 20_000), (100, 4, 60_000), (1_000, 2, 100_000))
+ROUNDS: Final = ((1, 8, 5_000), (10, 8, 20_000), (100, 4, 40_000), (1_000, 2, 60_000))
 """Identifiers a call, calls at once, and identifiers in all."""
 
 JOINING_SHARE: Final = 200
@@ -133,7 +134,16 @@ class Story:
         for few in batches(referrals(self._corpus, BATCH_IDENTIFIERS), BATCH_IDENTIFIERS):
             await asker.ask(few, Mode.REFERRAL)
         self._console.print(findings.asked(asked))
+        await self._show_one(on)
         return asked
+
+    async def _show_one(self, on: Stage) -> None:
+        """Show what an answer holds and which way it took, as `topnode resolve --trace` does."""
+        identifier = self._corpus.identifier(len(self._corpus) // 2)
+        async with Client(on.node.address, clock=self._clock) as client:
+            traced = await client.resolve_traced(identifier)
+        self._console.print(answer_tables.one(identifier, traced.answer))
+        self._console.print(answer_tables.way(traced))
 
     async def _let_join(self, on: Stage) -> list[Joined]:
         """Let the planned nodes join one after the other, while others go on asking."""

@@ -56,9 +56,9 @@ class MemoryCache:
         self._entries: dict[bytes, Ready] = {}
         self.find = self._entries.get
         size, count = settings.size // _ABSENT_PART, settings.entries // _ABSENT_PART
-        self._absent = Share(self._entries, ABSENT, first_place=2, octets=size, count=count)
+        self._absent = Share(self._entries, first_place=2, octets=size, count=count)
         size, count = settings.size - size, settings.entries - count
-        self._found = Share(self._entries, FOUND, first_place=0, octets=size, count=count)
+        self._found = Share(self._entries, first_place=0, octets=size, count=count)
         # By place: what stands in the dict for a dropped key, so that the key keeps its one place in its queue.
         self._dropped = tuple(Ready(expires=_NEVER, place=place) for place in range(4))
         self._markers: dict[bytes, int] = {}
@@ -79,15 +79,31 @@ class MemoryCache:
     def evicted(self) -> int:
         return self._found.evicted + self._absent.evicted
 
-    def put(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> None:
-        """Keep what may be kept of these answers, each under its key. They are this cache's from then on."""
+    def put(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> int:
+        """Keep what may be kept of these answers, each under its key, and tell how many were taken.
+
+        Each key stands once. The answers are this cache's from then on.
+        """
         if not keys:
-            return
-        share = self._found if answers[0].outcome == FOUND else self._absent
-        for key, ready in share.add(keys, answers, newest=self._newest):
-            self._put_one(key, ready)
+            return 0
+        outcome, newest = answers[0].outcome, self._newest
+        odd = [
+            ready
+            for ready in answers
+            if ready.outcome != outcome
+            or not ready.expires
+            or ready.as_of < newest
+            or ready.place
+            or len(ready.frame) > ENTRY_MAX
+        ]
+        if odd or not self._entries.keys().isdisjoint(keys):
+            taken = self._put_mixed(keys, answers)
+        else:
+            self._share_for(outcome).add(keys, answers)
+            taken = len(keys)
         self._found.make_room()
         self._absent.make_room()
+        return taken
 
     def drop(self, keys: Iterable[bytes], index: int) -> None:
         """Forget these keys, which changed at this journal index."""
@@ -110,21 +126,40 @@ class MemoryCache:
         self._markers.clear()
         self._newest = self._floor = index
 
-    def _put_one(self, key: bytes, ready: Ready) -> None:
+    def _put_mixed(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> int:
+        """Put a batch that is not all of one kind: found and absent, new and known, such as may not be kept."""
+        new: dict[int, dict[bytes, Ready]] = {FOUND: {}, ABSENT: {}}
+        taken = 0
+        for key, ready in zip(keys, answers, strict=True):
+            held = self.find(key)
+            if not self._may_keep(key, ready, held):
+                continue
+            taken += 1
+            if held is None:
+                ready.place = 0
+                new[ready.outcome][key] = ready
+            elif held is not ready:
+                self._put_again(key, held, ready)
+        for outcome, entries in new.items():
+            self._share_for(outcome).add(list(entries), list(entries.values()))
+        return taken
+
+    def _may_keep(self, key: bytes, ready: Ready, held: Ready | None) -> bool:
         if not ready.expires or len(ready.frame) > ENTRY_MAX:
-            return
-        held = self.find(key)
-        marked = self._markers.get(key, 0)
-        if ready.as_of < max(self._floor, marked) or (held is not None and ready.as_of < held.as_of):
+            return False
+        if ready.as_of < max(self._floor, self._markers.get(key, 0), held.as_of if held else 0):
             self.refused += 1
-        elif held is None:
-            share = self._found if ready.outcome == FOUND else self._absent
-            share.add((key,), (ready,), newest=0)
-        elif held is not ready:
-            # The place stays, also when what is answered has become found or absent: a key never has two.
-            ready.place, ready.visits = held.place, held.visits
-            self._share_of(held.place).resize(held.place, len(ready.frame) - len(held.frame))
-            self._entries[key] = ready
+            return False
+        return True
+
+    def _put_again(self, key: bytes, held: Ready, ready: Ready) -> None:
+        # The place stays, also when what is answered has become found or absent: a key never has two.
+        ready.place, ready.visits = held.place, held.visits
+        self._share_of(held.place).resize(held.place, len(ready.frame) - len(held.frame))
+        self._entries[key] = ready
+
+    def _share_for(self, outcome: int) -> Share:
+        return self._absent if outcome == ABSENT else self._found
 
     def _share_of(self, place: int) -> Share:
         return self._found if place <= self._found.main_place else self._absent

@@ -89,7 +89,7 @@ class RateLimit:
         return len(self._full_at)
 
     def spend(self, caller: str, identifiers: int, now: float) -> float:
-        """Take identifiers out of a caller's bucket and give 0; or take none and give the seconds to wait for them."""
+        """Take identifiers out of a caller's bucket and give 0; or none, and give the seconds to wait."""
         full_at = max(now, self._full_at.get(caller, now)) + identifiers * self._seconds_each
         wait = full_at - now - self._seconds_whole
         if wait > _ROUNDING:
@@ -131,7 +131,7 @@ class Admission:
             raise self._refuse(Fault(Reason.DEADLINE_SPENT))
         if self._queries >= self._queries_max or self._identifiers + count > self._identifiers_max:
             raise self._refuse(Fault(Reason.TOO_MANY_IN_FLIGHT, retry_after=_RETRY_AFTER))
-        if self._limit:
+        if self._limit is not None:
             self._spend(query.asker, count, now, self._limit)
         if query.trace:
             query.trace.step("admission", "passed")

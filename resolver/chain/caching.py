@@ -31,7 +31,6 @@ RFC 8767 section 5 (failure recheck timer); shorter than there, because what is 
 """
 
 _NO_GENERATION: Final = -1
-_FRESH: Final = Freshness.FRESH
 
 
 class Caching:
@@ -70,17 +69,14 @@ class Caching:
         # Where the feed is not followed, nothing in the cache is known to hold still.
         is_current = now <= self._following.current_until
         generation = self._routes.generation if is_current else _NO_GENERATION
-        find = self._find
-        answers: list[Any] = []
+        answers: list[Any] = list(map(self._find, query.identifiers))
         missed: list[int] = []
-        for identifier in query.identifiers:
-            ready = find(identifier)
+        for place, ready in enumerate(answers):
             if ready is not None and ready.expires > now and ready.generation == generation:
                 if ready.visits < VISITS_MAX:
                     ready.visits += 1
             else:
-                missed.append(len(answers))
-            answers.append(ready)
+                missed.append(place)
         if missed:
             return await self._complete(query, answers, missed, now=now, is_current=is_current)
         self._count(query, hits=len(answers), misses=0)
@@ -120,19 +116,22 @@ class Caching:
         """Settle what is in the cache after all: under another spelling, or from before the routes changed last."""
         if made.keys == names and not any(held):
             return 0
+        generation = self._routes.generation
         hits = 0
         for place, (name, key, ready) in enumerate(zip(names, made.keys, held, strict=True)):
             found = ready if name == key else self._find(key)
-            if found is None or place in made.settled or self._judge(key, found, now, is_current=True) is not _FRESH:
+            if found is None or place in made.settled:
                 continue
-            found.generation = self._routes.generation
-            found.visits = min(found.visits + 1, VISITS_MAX)
-            made.settled[place] = found
-            hits += 1
+            is_known = found.generation == generation and found.expires > now
+            if is_known or self._judge(key, found, now, is_current=True) is Freshness.FRESH:
+                found.generation = generation
+                found.visits = min(found.visits + 1, VISITS_MAX)
+                made.settled[place] = found
+                hits += 1
         return hits
 
     async def _give(self, query: Query, keys: Sequence[bytes], now: float, *, is_all: bool) -> Sequence[Ready]:
-        stale = {} if self._may_ask(now) else self._stale_answers(keys, now)
+        stale = {} if self._may_ask(now) else self._stale_answers(query, keys, now)
         if not stale:
             return await self._ask(query, keys, is_all=is_all)
         rest = [key for key in keys if key not in stale]
@@ -153,30 +152,26 @@ class Caching:
         self._is_troubled = False
         if not query.is_shared:
             return given
-        self._cache.put(keys, given)
-        return self._or_stale(query, keys, given) if FAULT in [ready.outcome for ready in given] else given
+        if self._cache.put(keys, given) < len(keys):
+            # Some cannot be kept: perhaps because there is no answer.
+            return self._or_stale(query, keys, given)
+        return given
 
     def _or_stale(self, query: Query, keys: Sequence[bytes], given: Sequence[Ready]) -> Sequence[Ready]:
         """Put stale answers, where they are held, in the place of those that the store did not give."""
-        if not query.is_shared:
-            return given
-        lacking = [
-            key
-            for key, ready in zip(keys, given, strict=True)
-            if isinstance(ready, Failed) and ready.fault.reason in _NO_ANSWER
-        ]
-        stale = self._stale_answers(lacking, self._monotonic())
-        if query.trace and stale:
-            query.trace.step("memory", f"{len(stale)} stale")
+        lacking = [key for key, ready in zip(keys, given, strict=True) if _is_lacking(ready)]
+        stale = self._stale_answers(query, lacking, self._monotonic()) if query.is_shared else {}
         return [stale.get(key, ready) for key, ready in zip(keys, given, strict=True)]
 
-    def _stale_answers(self, keys: Sequence[bytes], now: float) -> dict[bytes, Ready]:
+    def _stale_answers(self, query: Query, keys: Sequence[bytes], now: float) -> dict[bytes, Ready]:
         stale = {}
         for key in keys:
             held = self._find(key)
             if held is not None and self._judge(key, held, now, is_current=False) is Freshness.STALE:
                 stale[key] = Ready(wire.stale_frame(held.frame), held.outcome)
         self._cache.stale += len(stale)
+        if query.trace and stale:
+            query.trace.step("memory", f"{len(stale)} stale")
         return stale
 
     def _judge(self, key: bytes, held: Ready, now: float, *, is_current: bool) -> Freshness:
@@ -199,3 +194,8 @@ class Caching:
         self._cache.misses += misses
         if query.trace:
             query.trace.step("memory", f"{hits} hit, {misses} miss")
+
+
+def _is_lacking(ready: Ready) -> bool:
+    """Has the store not said anything of this identifier?"""
+    return isinstance(ready, Failed) and ready.fault.reason in _NO_ANSWER

@@ -229,8 +229,11 @@ class Gathering:
         overdue.cancel()
         self._tasks.discard(task)
         self._in_flight -= len(flight.keys)
-        for key in flight.keys:
-            flight.board.pop(key, None)
+        if len(flight.board) == len(flight.keys):
+            flight.board.clear()
+        else:
+            for key in flight.keys:
+                flight.board.pop(key, None)
         if task.cancelled():
             flight.error = flight.error or Fault(Reason.NODE_DRAINING)
         elif task.exception():

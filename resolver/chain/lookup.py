@@ -1,8 +1,8 @@
 """Lookup, the last link: asks the store and says what this node says of it."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
-from resolver import wire
 from resolver.answer import ABSENT, FOUND, Ready
 from resolver.chain.scopes import Speaker
 from resolver.clock import Clock
@@ -10,6 +10,10 @@ from resolver.freshness import FreshnessSettings
 from resolver.query import Query
 from resolver.routes import RouteTable
 from resolver.store import Fetched, RecordReader
+from resolver.wire import HEADS, OUTCOME_AT, frame
+
+_Line: TypeAlias = tuple[bytes | None, bytes | None, int]
+"""What is said directly below a prefix: tail and frame of the absent, None where nothing is, and the epoch."""
 
 
 class Lookup:
@@ -50,34 +54,38 @@ class Lookup:
         now, as_of, generation = self._clock.monotonic(), fetched.as_of, self._routes.generation
         found_until = now + self._positive_for if may_keep else 0.0
         absent_until = now + self._absent_for if may_keep else 0.0
-        frame, outcome_of, answers = wire.frame, wire.body_outcome, []
-        lines: dict[bytes, tuple[bytes | None, int]] = {}
+        heads, heads_end, outcome_at, answers = HEADS, len(HEADS), OUTCOME_AT, []
+        lines: dict[bytes, _Line] = {}
         for key, body in zip(keys, fetched.bodies, strict=True):
             prefix = key.partition(b"/")[0]
             line = lines.get(prefix)
             if line is None:
                 line = lines[prefix] = self._line(prefix)
-            tail, epoch = line
-            if body is None or tail is None or outcome_of(body) != FOUND:
+            tail, absent, epoch = line
+            if body is None and absent is not None:
+                answers.append(Ready(absent, ABSENT, absent_until, epoch, generation, as_of))
+                continue
+            if body is None or tail is None or body[outcome_at] != FOUND:
                 answers.append(self._other(prefix, body, absent_until, as_of))
-            else:
-                answers.append(Ready(frame(body + tail), FOUND, found_until, epoch, generation, as_of))
+                continue
+            answer = body + tail
+            # As wire.frame does, without the call: this loop is a third of what the links cost.
+            framed = heads[len(answer)] + answer if len(answer) < heads_end else frame(answer)
+            answers.append(Ready(framed, FOUND, found_until, epoch, generation, as_of))
         return answers
 
-    def _line(self, prefix: bytes) -> tuple[bytes | None, int]:
-        """Give the tail that is said below a prefix, None where nothing is, and the epoch."""
+    def _line(self, prefix: bytes) -> _Line:
         scope = self._routes.scope(prefix)
         sayings = self._speaker.sayings(scope)
-        return (sayings.tail if sayings else None), scope.epoch
+        return (sayings.tail, sayings.absent, scope.epoch) if sayings else (None, None, scope.epoch)
 
     def _other(self, prefix: bytes, body: bytes | None, expires: float, as_of: int) -> Ready:
-        """Answer where there is no record to be given: none, a deleted one, or a prefix that refuses."""
+        """Answer where there is no record to be given, by a prefix that refuses or by a deleted record."""
         scope = self._routes.scope(prefix)
         sayings = self._speaker.sayings(scope)
         if sayings is None:
             return self._speaker.refusal(scope)
-        if sayings.absent is None:
+        if body is None or sayings.absent is None:
             # Absent comes only from the authority: a copy's deletion says only that there is no copy.
             return sayings.not_here
-        frame = sayings.absent if body is None else wire.frame(body + sayings.tail)
-        return Ready(frame, ABSENT, expires, scope.epoch, self._routes.generation, as_of)
+        return Ready(frame(body + sayings.tail), ABSENT, expires, scope.epoch, self._routes.generation, as_of)

@@ -40,6 +40,7 @@ _CLOSEST: Final = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.TOO_MANY_IN_FLIGHT,
     grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE_SPENT,
     grpc.StatusCode.UNAVAILABLE: Reason.NODE_UNREACHABLE,
+    grpc.StatusCode.UNIMPLEMENTED: Reason.METHOD_UNKNOWN,
     # A server that stops in the middle of a call cancels it.
     grpc.StatusCode.CANCELLED: Reason.NODE_UNREACHABLE,
 }

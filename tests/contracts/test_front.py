@@ -486,7 +486,6 @@ async def test_an_unknown_method_is_unimplemented(caller: Caller) -> None:
 async def test_a_caller_is_an_address(front: Running, caller: Caller) -> None:
     await caller.resolve("88.111/a")
     assert front.asked.asker == Asker("127.0.0.1")
-    assert front.asked.asker.is_public
 
 
 async def test_a_deadline_is_the_callers_within_the_fronts(front_start: Start) -> None:

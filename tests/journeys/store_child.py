@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from resolver.clock import SystemClock
+from resolver.clock import Clock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.routes import Prefix
 from resolver.store import Checkpoint, Write, Written
@@ -53,8 +53,8 @@ def say(what: object) -> None:
     sys.stdout.flush()
 
 
-def own(path: Path, **options: object) -> EmbeddedWriter:
-    return EmbeddedWriter.open(path, owner=Owner.here("child", clock=SystemClock()), **options)  # type: ignore[arg-type]
+def own(path: Path, clock: Clock | None = None) -> EmbeddedWriter:
+    return EmbeddedWriter.open(path, owner=Owner.here("child", clock=SystemClock()), clock=clock)
 
 
 def batch(index: int) -> list[Write]:

@@ -13,13 +13,19 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from nodes.client import Client
 from nodes.demo.node import running
 from resolver.answer import Answer, Outcome, Standing
 from resolver.errors import Fault
 
-pytestmark = [pytest.mark.needs("debian-index"), pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.needs("debian-index"),
+    pytest.mark.timeout(300),
+    # One node for all of it.
+    pytest.mark.asyncio(loop_scope="module"),
+]
 
 FIELDS = {
     "NAME": "Package",
@@ -81,11 +87,12 @@ async def _load(rows: Path, data: Path) -> dict[str, int]:
     return summary
 
 
-@pytest.fixture
-async def client(tmp_path: Path, rows: Path, wanted: Wanted) -> AsyncIterator[Client]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(rows: Path, wanted: Wanted) -> AsyncIterator[Client]:
     """Run a node, load the rows through it, and give a client."""
-    async with running(tmp_path / "data", workers=2, log=tmp_path / "log") as node:
-        summary = await _load(rows, tmp_path / "data")
+    data = rows.parent / "data"
+    async with running(data, workers=2, log=rows.parent / "log") as node:
+        summary = await _load(rows, data)
         assert (summary["registered"], summary["rejected"]) == (len(wanted) + 1, 0)  # one is the prefix
         async with Client(node.address) as client:
             yield client

@@ -23,7 +23,7 @@ from resolver.store import Checkpoint, Write
 from resolver.store.embedded import EmbeddedWriter, Owner
 from resolver.wire import record_body
 
-REGISTRATIONS = 20_000
+REGISTRATIONS = 5_000
 SECONDS = 100
 
 

@@ -22,7 +22,7 @@ from tests.running_node import wait_until
 from tests.topnode import started, told, topnode
 
 PREFIX = {"prefix": "88.1", "holder": "88.1"}
-COUNT = 30_000
+COUNT = 40_000
 
 
 def row(number: int, data: str = "x") -> dict[str, Any]:
@@ -73,7 +73,8 @@ def head(data: Path) -> int:
     try:
         reader = EmbeddedReader.open(data)
     except Fault as fault:
-        assert fault.reason is Reason.STORE_MISSING
+        if fault.reason is not Reason.STORE_MISSING:
+            raise
         return 0
     try:
         return asyncio.run(reader.head())
@@ -219,10 +220,10 @@ def test_from_standard_input(tmp_path: Path) -> None:
     assert summary["lines"] == 0
 
 
-# --- interruptions ---------------------------------------------------------------------------------------------------
+# --- interruptions -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("commits", [2, 4, 6])
+@pytest.mark.parametrize("commits", [2, 3, 4])
 def test_a_load_that_is_killed_goes_on_where_it_was(tmp_path: Path, whole: dict[str, Record], commits: int) -> None:
     """Nothing is lost and nothing is double: the store is the one that an uninterrupted load leaves."""
     file, data = many(tmp_path / "rows.ndjson"), tmp_path / "data"
@@ -263,7 +264,7 @@ def test_rejects_of_a_killed_load_stay_in_the_file(tmp_path: Path) -> None:
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path, whole: dict[str, Record]) -> None:
     file, data = many(tmp_path / "rows.ndjson"), tmp_path / "data"
     with started("load", file, "--data", data) as child:
-        wait_until(lambda: head(data) >= 4)
+        wait_until(lambda: head(data) >= 3)
         child.send_signal(signal.SIGINT)
         _, errors = child.communicate(timeout=30)
     assert child.returncode == 130
@@ -284,7 +285,7 @@ def test_ctrl_c_while_standard_input_is_silent(tmp_path: Path) -> None:
 def test_restart_begins_at_the_first_row(tmp_path: Path) -> None:
     file, data = many(tmp_path / "rows.ndjson"), tmp_path / "data"
     with started("load", file, "--data", data) as child:
-        wait_until(lambda: head(data) >= 4)
+        wait_until(lambda: head(data) >= 3)
         child.kill()
     summary = told(topnode("load", file, "--data", data, "--restart", "--json"))
     assert summary["resumed_at_line"] == 0
@@ -335,10 +336,10 @@ def test_a_truncated_file(tmp_path: Path, whole: dict[str, Record]) -> None:
     assert held(data) == whole
 
 
-# --- what stands in the way ------------------------------------------------------------------------------------------
+# --- what stands in the way ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [2_000_000, 3 << 20])
+@pytest.mark.parametrize("limit", [4_500_000, 5 << 20])
 def test_a_full_disk(tmp_path: Path, whole: dict[str, Record], limit: int) -> None:
     file, data = many(tmp_path / "rows.ndjson"), tmp_path / "data"
     run = topnode(
@@ -395,7 +396,7 @@ def test_a_store_in_a_place_that_is_none(tmp_path: Path) -> None:
     assert b"Traceback" not in run.stderr
 
 
-# --- through a node --------------------------------------------------------------------------------------------------
+# --- through a node ------------------------------------------------------------------------------------------------
 
 
 def test_through_the_node_that_owns_the_store(tmp_path: Path, top_node: TopNode, whole: dict[str, Record]) -> None:

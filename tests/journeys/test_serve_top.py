@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 
+import grpc
 import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
@@ -18,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from resolver.errors import Fault
 from resolver.v1 import resolver_pb2 as pb
+from tests.certificates import Authority
 from tests.running_node import RunningNode, children_of, is_running, wait_until
 
 TopNode = Callable[..., RunningNode]
@@ -279,7 +281,7 @@ def test_a_port_that_a_stranger_has_is_refused_and_nothing_is_started(
 
 
 def test_told_to_stop_while_it_starts_it_stops(top_node: TopNode) -> None:
-    node = top_node(workers=2, ready=False, TOPNODE_SERVING__DRAIN_GRACE="0s")
+    node = top_node(workers=2, ready=False, TOPNODE_SERVING__DRAIN_GRACE="100ms")
     wait_until(lambda: bool(children_of(node.pid)))
     # An owner that does not come up: the resolvers wait for it.
     (owner,) = children_of(node.pid)
@@ -305,6 +307,31 @@ def test_tls_files_that_are_not_there_are_refused_before_anything_starts(top_nod
     assert node.wait_ended() == 1
     assert "FILE_UNREADABLE (serving.tls.certificate)" in node.log.read_text()
     assert not node.data.exists()
+
+
+def test_with_tls_callers_need_it_and_replaced_files_are_taken_up(top_node: TopNode, tmp_path: Path) -> None:
+    old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
+    files = old.issue("node", alternatives=("node.test",))
+    tls = {"TOPNODE_SERVING__TLS__CERTIFICATE": files.certificate, "TOPNODE_SERVING__TLS__KEY": files.key}
+    node = top_node(workers=2, **tls)
+    assert node.started.tls
+
+    def answers(authority: Authority) -> bool:
+        credentials = grpc.ssl_channel_credentials(Path(authority.path).read_bytes())
+        with node.channel(credentials, "node.test") as channel:
+            try:
+                return node.resolve("88.111/SN-1", channel).outcome == pb.OUTCOME_NOT_HERE
+            except Fault:
+                return False
+
+    assert answers(old)
+    with pytest.raises(Fault):
+        node.resolve("88.111/SN-1")
+    new.issue("node", alternatives=("node.test",))
+    node.signal(signal.SIGHUP)
+    wait_until(lambda: all(answers(new) for _ in range(CONNECTIONS)))
+    assert not answers(old)
+    assert node.get("/readyz")[0] == 200
 
 
 @pytest.mark.parametrize("workers", [0, 2])

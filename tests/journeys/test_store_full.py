@@ -1,7 +1,6 @@
 """The disk becomes full under a writer: nothing acknowledged is lost, nothing is half-done, and it goes on later."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -9,10 +8,9 @@ import pytest
 
 from resolver.clock import SystemClock
 from resolver.store.embedded import EmbeddedWriter, Owner
+from tests.conftest import own_mounts
 from tests.journeys.store_child import started
 
-# A mount of one's own: as root in a container that allows it, or as anybody where user namespaces are allowed.
-NAMESPACES: Final = (("unshare", "-m"), ("unshare", "-Urm"))
 MOUNT: Final = "mount -t tmpfs -o size=4m tmpfs {folder} && head -c 1500000 /dev/zero > {folder}/ballast"
 
 
@@ -33,15 +31,11 @@ def test_a_file_that_may_not_grow(tmp_path: Path, limit: int) -> None:
     assert committed > 100
 
 
+@pytest.mark.needs("mount")
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
-    for namespace in NAMESPACES:
-        mount = MOUNT.format(folder=tmp_path)
-        if subprocess.run([*namespace, "sh", "-c", mount], check=False, capture_output=True).returncode == 0:
-            break
-    else:
-        pytest.skip(
-            "NOT RUN: needs a mount of its own; provide it with: sudo sysctl kernel.unprivileged_userns_clone=1"
-        )
+    namespace = own_mounts()
+    assert namespace
+    mount = MOUNT.format(folder=tmp_path)
     committed, _ = filled(tmp_path / "store", before=(*namespace, "sh", "-c", f'{mount} && exec "$@"', "sh"))
     assert committed > 100
 

@@ -1,6 +1,7 @@
 """The command `topnode`: quick to help, clear when it refuses, and its exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,7 +74,7 @@ def test_version_says_one() -> None:
 
 
 def test_a_line_that_is_not_understood_is_exit_code_2() -> None:
-    for arguments in (["lod"], ["--nothing"], ["serve", "top", "--workers", "-1"], ["serve", "bottom"]):
+    for arguments in (["lod"], ["--nothing"], ["serve", "top", "--workers", "x"], ["serve", "bottom"]):
         said = topnode(*arguments)
         assert said.returncode == 2
         assert said.stdout == ""
@@ -106,3 +107,14 @@ def test_run_gives_exit_codes_to_its_caller(capsys: pytest.CaptureFixture[str]) 
     assert run(["--version"]) == 0
     assert run(["lod"]) == 2
     assert "No such command 'lod'" in capsys.readouterr().err
+
+
+def test_the_systemd_unit_gives_the_command_lines_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    unit = (ROOT / "deploy" / "topnode.service").read_text()
+    lines = re.findall(r"^ExecStart(?:Pre)?=\S+/topnode (.*)$", unit, flags=re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        # An option that does not exist is refused before help is given.
+        assert run([*line.split(), "--help"]) == 0
+        assert "--config" in capsys.readouterr().out
+    assert run([*lines[0].split(), "--nothing", "--help"]) == 2

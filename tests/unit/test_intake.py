@@ -1,5 +1,6 @@
 """What may be registered and what a part of a load comes to, over a real store in a folder of its own."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
@@ -241,6 +242,22 @@ async def test_more_rows_than_are_taken_at_a_time(desk: Desk) -> None:
     assert len((await desk.store.identifiers(b"88.1", derived=False, after=None, limit=10_000)).identifiers) == len(
         rows
     )
+
+
+async def test_others_have_their_turns_while_a_part_is_taken(desk: Desk) -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count_turns())
+    await asyncio.sleep(0)
+    await desk.take(PREFIX, *(row(f"88.1/{number}", "x") for number in range(20 * SLICE)))
+    counting.cancel()
+    assert turns > 20
 
 
 # --- what is registered already -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from resolver.errors import Fault, Reason
 
 
 def test_an_order_is_one_line_and_arrives_as_it_was_given() -> None:
-    order = Order(name="worker-0", socket="/run/x.sock", settings=NodeSettings(node="n\n", data=Path("/d\n")))
+    order = Order(name="worker-0", socket="/run/x.sock", settings=NodeSettings(node="n é", data=Path("/d\n")))
     line = order.to_line()
     assert line.count(b"\n") == 1
     assert Order.from_line(line) == order

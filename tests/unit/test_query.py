@@ -57,7 +57,7 @@ def test_a_filter_out_of_bounds_is_refused_with_its_field(
     [
         (PUBLIC, False, True),
         (Asker(address="192.0.2.1"), False, True),
-        (Asker(identity="88.111.1"), False, False),
+        (Asker(identity="88.111.1"), False, True),
         (PUBLIC, True, False),
     ],
 )

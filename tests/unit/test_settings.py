@@ -1,6 +1,6 @@
 """Settings: which source has the last word, what is refused, and how a refusal helps."""
 
-import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -217,6 +217,24 @@ def test_a_node_refuses_what_is_no_address(key: str, address: str) -> None:
     assert caught.value.field == key
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("node", ""),
+        ("node", "a\nb"),
+        ("workers", "-1"),
+        ("workers", "1025"),
+        ("restarts.first", "0s"),
+        ("restarts.attempts", "-1"),
+    ],
+)
+def test_a_node_refuses_what_cannot_be(key: str, value: str) -> None:
+    with pytest.raises(Fault) as caught:
+        read(None, {}, {key: value})
+    assert caught.value.reason is Reason.SETTING_INVALID
+    assert caught.value.field == key
+
+
 def test_a_node_refuses_tls_files_that_are_not_there() -> None:
     options = {"serving.tls.certificate": "/absent/cert.pem", "serving.tls.key": "/absent/key.pem"}
     with pytest.raises(Fault, match=r"/absent/cert\.pem") as caught:
@@ -224,14 +242,13 @@ def test_a_node_refuses_tls_files_that_are_not_there() -> None:
     assert caught.value.reason is Reason.FILE_UNREADABLE
 
 
-def test_the_example_in_deploy_is_accepted_and_names_every_setting_as_it_is_by_default() -> None:
-    path = Path(__file__).parents[2] / "deploy" / "topnode.toml"
-    settled = read(path, {}, {})
-    assert {key for key, origin in settled.origins.items() if origin != "default"} <= {"data"}
-    commented = "\n".join(
-        line.removeprefix("# ")
-        for line in path.read_text().splitlines()
-        if " = " in line or line.startswith(("[", "# ["))
-    )
-    assert commented
-    assert os.fspath(path)
+def test_the_example_in_deploy_sets_nothing_and_shows_every_setting_with_its_default(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "deploy" / "topnode.toml").read_text()
+    as_it_is = layers.from_toml(NodeSettings, toml(tmp_path, text))
+    assert as_it_is.values == {}
+    shown = re.sub(r"^# (?=[a-z_]+ = |\[)", "", text, flags=re.MULTILINE)
+    settled = layers.settle(NodeSettings, [layers.from_toml(NodeSettings, toml(tmp_path, shown))])
+    assert [key for key, origin in settled.origins.items() if origin == "default"] == []
+    defaults = layers.values_of(NodeSettings())
+    different = {key for key, value in layers.values_of(settled.settings).items() if value != defaults[key]}
+    assert different == {key for key, value in defaults.items() if value in (None, "")}

@@ -6,7 +6,6 @@ Not LMDB's own lock, which lets writers wait for each other: here a second one i
 import fcntl
 import os
 import struct
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
@@ -70,9 +69,7 @@ class OwnerLock:
 
     def release(self) -> None:
         """Let another process become the owner."""
-        # A full disk keeps nobody from letting go: the name may stay behind, without the lock nobody reads it.
-        with suppress(OSError):
-            os.ftruncate(self._descriptor, 0)
+        # The name stays behind; without the lock nobody reads it.
         os.close(self._descriptor)
 
 
