@@ -109,4 +109,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """The entry point."""
+    # What goes wrong in a call is told as a Fault or counted. gRPC's own lines on standard error, one for each odd
+    # client, would drown the log; children inherit this.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     sys.exit(run(sys.argv[1:]))

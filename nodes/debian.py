@@ -58,15 +58,10 @@ def stanzas(text: bytes) -> Iterator[bytes]:
             yield stanza
 
 
-def rows(index: Iterable[bytes]) -> Iterator[bytes]:
-    """Give the row of the enterprise's prefix, then one for each stanza.
-
-    Raises:
-        Fault: as `registration`.
-    """
+def rows(packages: Iterable[Registration]) -> Iterator[bytes]:
+    """Give the row of the enterprise's prefix, then one for each package."""
     yield prefix_row(ENTERPRISE)
-    for stanza in index:
-        yield registration_row(registration(stanza))
+    yield from map(registration_row, packages)
 
 
 def registration(stanza: bytes) -> Registration:
@@ -107,7 +102,7 @@ def _main(files: list[str]) -> int:
     if index is None:
         sys.stderr.write("This machine has no package index: sudo apt-get update\n")
         return 1
-    sys.stdout.buffer.writelines(rows(index))
+    sys.stdout.buffer.writelines(rows(map(registration, index)))
     return 0
 
 

@@ -145,8 +145,7 @@ class Intake:
             row = line.row
             try:
                 if isinstance(row, IdentifierRow):
-                    record, write = self._admit(row, manner, now)
-                    admitted.append(_Admitted(line, row, record, write))
+                    admitted.append(self._admit(line, row, manner, now))
                 elif isinstance(row, PrefixRow):
                     await self._settle(admitted, manner, draft)
                     admitted = []
@@ -159,7 +158,7 @@ class Intake:
 
     # --- identifiers -------------------------------------------------------------------------------------------
 
-    def _admit(self, row: IdentifierRow, manner: Manner, now: int) -> tuple[Record, Write]:
+    def _admit(self, line: Line, row: IdentifierRow, manner: Manner, now: int) -> _Admitted:
         """Check what can be checked without knowing what is registered.
 
         Raises:
@@ -183,7 +182,7 @@ class Intake:
             if place.case_sensitive
             else octets.upper()
         )
-        return record, _write(key, record, overwrite=False)
+        return _Admitted(line, row, record, _write(key, record, overwrite=False))
 
     def _place(self, spelled: str) -> _Place:
         scope = self._table.scope(spelled.encode().upper())

@@ -18,7 +18,7 @@ from registry.ndjson_rows import read_ndjson
 from registry.parts import Part
 from registry.rows import Line, RowFormat
 from resolver.errors import Fault, Reason
-from resolver.store import Checkpoint
+from resolver.store import Checkpoint, Committed, Written
 
 NAME_LENGTH: Final = 256
 """Characters in the name of a load."""
@@ -118,6 +118,7 @@ class Loading:
             name=name,
             checkpoint=_advance(reached, part, draft),
         )
+        _check_written(committed)
         self._intake.settled(draft, committed.index)
         self._metrics.count(draft)
         return Taken(
@@ -160,4 +161,12 @@ def _check_step(reached: Checkpoint, part: Part) -> None:
             f"The load has come to byte {reached.offset}; these rows begin at byte {part.offset}.",
             field="offset",
             variables={"offset": str(part.offset), "reached": str(reached.offset)},
+        )
+
+
+def _check_written(committed: Committed) -> None:
+    """Refuse to count what somebody else registered between the look at the store and the writing."""
+    if Written.EXISTS in committed.written or Written.DELETED in committed.written:
+        raise Fault(
+            Reason.LOAD_OUT_OF_STEP, "Others registered some of these identifiers while the rows were being checked."
         )

@@ -13,12 +13,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from resolver.bounds import SECONDS_MAX
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule
-from resolver.record import DEFAULT_TTL, Absolute, Reference, Relative, Value
+from resolver.record import DEFAULT_PERMISSIONS, DEFAULT_TTL, Absolute, Reference, Relative, Value
 from resolver.routes import Endpoint, Hosting, Prefix, PrefixState, Protocol
 
 ROW_BYTES: Final = 1024 * 1024
 """A row as it stands in the input; four times what a record may have, since JSON escapes and base64 lengthen it."""
 
+_PERMISSIONS_UNSAID: Final = f"{DEFAULT_PERMISSIONS:04b}"
 _PERMISSIONS: Final = {f"{bits:04b}": bits for bits in range(16)}
 _DEFAULT_LIFETIME: Final = Relative(DEFAULT_TTL)
 _INDEX: Final = attrgetter("index")
@@ -52,7 +53,7 @@ class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc
     ttl: int | UnsetType = UNSET
     expires_at: int | UnsetType = UNSET
     timestamp: int | UnsetType = UNSET
-    permissions: str = "1110"
+    permissions: str = _PERMISSIONS_UNSAID
     references: list[ReferenceRow] = []
 
     def to_value(self, now: int) -> Value:
@@ -61,19 +62,26 @@ class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc
         Raises:
             Fault: VALUE_INVALID, ROW_MALFORMED; the field is named as in the row.
         """
+        octets = self._octets() if self.data is UNSET or self.data_base64 is not UNSET else self.data.encode()
+        timestamp = now if self.timestamp is UNSET else self.timestamp
+        if self.permissions != _PERMISSIONS_UNSAID or self.references or self.expires_at is not UNSET:
+            return self._special_value(octets, timestamp)
+        lifetime = _DEFAULT_LIFETIME if self.ttl is UNSET else Relative(self.ttl)
+        return Value(index=self.index, type=self.type, data=octets, lifetime=lifetime, timestamp=timestamp)
+
+    def _special_value(self, octets: bytes, timestamp: int) -> Value:
+        """Build one that has what hardly any value has; all others are spared looking for it."""
         permissions = _PERMISSIONS.get(self.permissions)
         if permissions is None:
             raise Fault(Reason.VALUE_INVALID, "Permissions are four digits 0 or 1.", field="permissions")
         return Value(
             index=self.index,
             type=self.type,
-            data=self.data.encode() if self.data_base64 is UNSET and self.data is not UNSET else self._octets(),
-            lifetime=_DEFAULT_LIFETIME if self.ttl is UNSET and self.expires_at is UNSET else self._lifetime(),
-            timestamp=now if self.timestamp is UNSET else self.timestamp,
+            data=octets,
+            lifetime=self._lifetime(),
+            timestamp=timestamp,
             permissions=permissions,
-            references=tuple(Reference(each.handle, each.index) for each in self.references)
-            if self.references
-            else (),
+            references=tuple(Reference(each.handle, each.index) for each in self.references),
         )
 
     def _octets(self) -> bytes:
@@ -84,12 +92,11 @@ class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc
         return self.data_base64
 
     def _lifetime(self) -> Relative | Absolute:
-        if isinstance(self.ttl, int):
-            if self.expires_at is UNSET:
-                return Relative(self.ttl)
-        elif isinstance(self.expires_at, int):
-            return Absolute(self.expires_at)
-        raise Fault(Reason.ROW_MALFORMED, "A value has `ttl` or `expires_at`; here are both.", field="ttl")
+        if self.expires_at is UNSET:
+            return _DEFAULT_LIFETIME if self.ttl is UNSET else Relative(self.ttl)
+        if self.ttl is not UNSET:
+            raise Fault(Reason.ROW_MALFORMED, "A value has `ttl` or `expires_at`; here are both.", field="ttl")
+        return Absolute(self.expires_at)
 
 
 class IdentifierRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):

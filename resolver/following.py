@@ -167,7 +167,7 @@ class _FollowingMetrics(Collector):
             "topnode_following_lag_seconds", "Time since the feed was last read to its end.", value=following.lag
         )
         yield GaugeMetricFamily(
-            "topnode_following_lag_changes",
+            "topnode_following_pending_changes",
             "Commits known and not applied.",
             value=following.head - following.applied,
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from nodes.child import spare_collector
 from nodes.demo.findings import Findings
 from nodes.demo.place import Place, usual_folder
 from nodes.demo.story import Story, Wishes
@@ -66,6 +67,8 @@ def command(
         place.clean()
         return
     wishes = Wishes(registrations=registrations, packages=packages, keep=keep)
+    # Answers by the ten thousand, none of them part of a cycle.
+    spare_collector()
     story = Story(wishes, place, SystemClock(), messages() if as_json else output())
     found = asyncio.run(_told(story))
     if as_json:

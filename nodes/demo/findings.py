@@ -6,7 +6,7 @@ from rich.table import Table
 from nodes.demo.asking import Measured
 from nodes.demo.feeding import Fed
 from nodes.demo.joining import Joined
-from nodes.demo.watching import Looked, Process
+from nodes.demo.watching import Footprint, Looked
 from nodes.terminal import table
 from nodes.wuhan import Secondary
 from resolver.routes import Hosting, Prefix
@@ -71,7 +71,7 @@ def joined(nodes: list[Joined]) -> Table:
     return shown
 
 
-def processes(seen: list[Process]) -> Table:
+def processes(seen: list[Footprint]) -> Table:
     """Show what the processes hold."""
     numbers = ("pid", "own memory", "looks at the store")
     shown = table("process", *numbers, title="Processes", right=numbers)

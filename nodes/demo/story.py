@@ -11,7 +11,7 @@ from rich.console import Console
 
 from nodes import answer_tables, debian
 from nodes.client import Client
-from nodes.corpus import Corpus, Registration, prefix_row, registration_row
+from nodes.corpus import Corpus, Registration
 from nodes.demo import findings, watching
 from nodes.demo.asking import Asker, Measured, Verdicts
 from nodes.demo.expectations import registered
@@ -22,13 +22,14 @@ from nodes.demo.place import Place
 from nodes.demo.questions import batches, everyday, referrals, special
 from nodes.demo.shelf import Shelf
 from nodes.demo.stage import WORKERS, Stage, stage
+from nodes.demo.visibility import until_known
 from nodes.terminal import progress
 from nodes.wuhan import PLANNED_NODES, SECONDARY_NODES
 from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.clock import Clock
 from resolver.query import Mode
 
-ROUNDS: Final = ((1, 8, 5_000), (10, 8, 20_000), (100, 4, 40_000), (1_000, 2, 60_000))
+ROUNDS: Final = ((1, 8, 5_000), (10, 8, 10_000), (100, 4, 30_000), (1_000, 2, 50_000))
 """Identifiers a call, calls at once, and identifiers in all."""
 
 JOINING_SHARE: Final = 200
@@ -103,12 +104,12 @@ class Story:
 
     def _introduce(self, on: Stage) -> None:
         self._act(f"A top-level node: one writer, {WORKERS} resolvers on one port")
-        self._console.print(on.node.to_text())
+        self._say(on.node.to_text())
         self._console.print(findings.connected(SECONDARY_NODES))
 
     def _tell_kept(self) -> Fed | None:
         self._act(f"{len(self._corpus):,} registrations, made and loaded by an earlier demo")
-        self._console.print(f"out of the backup in {self._shelf.path}")
+        self._say(f"out of the backup in {self._shelf.path}")
         return None
 
     async def _load(self, on: Stage) -> Fed:
@@ -116,8 +117,9 @@ class Story:
         self._act(f"{len(self._corpus):,} registrations are made and loaded through the running node")
         rows = chain([self._corpus.prefix_rows()], self._corpus.chunks())
         fed = await self._feed(on, "registrations", rows, len(self._corpus) + len(self._corpus.prefixes))
+        await self._until_known(on, self._corpus.registration(len(self._corpus) - 1))
         await asyncio.to_thread(self._shelf.put, on.data)
-        self._console.print(f"a backup for the next demo is in {self._shelf.path}")
+        self._say(f"a backup for the next demo is in {self._shelf.path}")
         return fed
 
     async def _ask(self, on: Stage) -> list[Measured]:
@@ -151,10 +153,13 @@ class Story:
         joining = Joining(on.loads, on.connections, self._clock, self._verdicts)
         registrations = max(2, len(self._corpus) // JOINING_SHARE)
         over = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._be_busy(on, over))
+        # No TaskGroup: a Fault of the joining is to come out as it is.
+        busy = asyncio.ensure_future(self._be_busy(on, over))
+        try:
             joined = [await joining.join(node, registrations) for node in PLANNED_NODES]
+        finally:
             over.set()
+            await busy
         self._console.print(findings.joined(joined))
         return joined
 
@@ -162,17 +167,18 @@ class Story:
         """Let one more enterprise register what nobody made for this: the packages of this Debian release."""
         index = await asyncio.to_thread(debian.read_index)
         if index is None:
-            self._console.print("\nno package index on this machine, so no packages (apt-get update fetches one)")
+            self._say("\nno package index on this machine, so no packages (apt-get update fetches one)")
             return None
         self._act(
             f"One more enterprise, {debian.ENTERPRISE.text}: the {len(index):,} packages that this machine knows"
         )
         packages = [debian.registration(stanza) for stanza in index]
-        fed = await self._feed(on, "packages", _rows(packages), len(packages) + 1)
+        fed = await self._feed(on, "packages", debian.rows(packages), len(packages) + 1)
+        await self._until_known(on, packages[-1])
         asker = self._asker(on)
         for few in batches(map(registered, packages), BATCH_IDENTIFIERS):
             await asker.ask(few)
-        self._console.print(f"all {len(packages):,} resolved and compared")
+        self._say(f"all {len(packages):,} resolved and compared")
         return fed
 
     def _look_back(self, found: Findings) -> None:
@@ -180,13 +186,13 @@ class Story:
         self._console.print(findings.processes(found.node.processes))
         self._console.print(findings.totals(found))
         for difference in found.differences:
-            self._console.print(f"WRONG: {difference}", style="red", markup=False)
+            self._say(f"WRONG: {difference}", style="red")
 
     def _end(self, folder: Path) -> None:
         if self._wishes.keep:
-            self._console.print(f"\nstopped; the store stays: topnode serve top --data {folder / 'data'}")
+            self._say(f"\nstopped; the store stays: topnode serve top --data {folder / 'data'}")
             return
-        self._console.print(
+        self._say(
             "\nstopped: no process, socket or temporary file of this is left; `topnode demo --clean` also removes "
             f"the backup in {self._place.folder}"
         )
@@ -194,7 +200,10 @@ class Story:
     # --- what several acts need --------------------------------------------------------------------------------
 
     def _act(self, title: str) -> None:
-        self._console.print(f"\n{next(self._acts)}  {title}", style="bold", markup=False)
+        self._say(f"\n{next(self._acts)}  {title}", style="bold")
+
+    def _say(self, line: str, style: str = "") -> None:
+        self._console.print(line, style=style, markup=False, soft_wrap=True)
 
     def _asker(self, on: Stage) -> Asker:
         return Asker(on.connections, self._clock, self._verdicts)
@@ -203,8 +212,13 @@ class Story:
         with progress(unit="rows") as bar:
             task = bar.add_task(name, total=total)
             fed = await feed(on.loads, name, rows, self._clock, lambda taken: bar.advance(task, taken))
-        self._console.print(f"{fed.rows:,} rows in {fed.seconds:.1f} s: {fed.rate:,.0f} rows/s")
+        self._say(f"{fed.rows:,} rows in {fed.seconds:.1f} s: {fed.rate:,.0f} rows/s")
         return fed
+
+    async def _until_known(self, on: Stage, last: Registration) -> None:
+        """Wait until what was loaded, the last of it included, is known to every resolver."""
+        known = await until_known(registered(last), on.connections, self._clock)
+        self._verdicts.insist(last.identifier, known.breach)
 
     async def _be_busy(self, on: Stage, over: asyncio.Event) -> None:
         asker = self._asker(on)
@@ -217,8 +231,3 @@ class Story:
 
 def _count(packages: Fed | None) -> int:
     return packages.rows - 1 if packages else 0  # one is the prefix's
-
-
-def _rows(registrations: Iterable[Registration]) -> Iterable[bytes]:
-    yield prefix_row(debian.ENTERPRISE)
-    yield from map(registration_row, registrations)

@@ -1,4 +1,4 @@
-"""When every resolver of the node knows what was just written: asked over each connection until the answer is right."""
+"""When every resolver of the node knows what was just written: asked over each connection until it is answered."""
 
 import asyncio
 from collections.abc import Sequence

@@ -21,8 +21,8 @@ _LOOKUPS: Final = "topnode_cache_lookups_total"
 _families: Final[Callable[[str], Iterable[Metric]]] = text_string_to_metric_families
 
 
-class Process(Struct, frozen=True, kw_only=True):
-    """A process of the node, in bytes: what is its own, and what of the store's file it looks at besides."""
+class Footprint(Struct, frozen=True, kw_only=True):
+    """What a process of the node holds, in bytes: its own, and what of files, the store above all, it looks at."""
 
     name: str
     pid: int
@@ -33,7 +33,7 @@ class Process(Struct, frozen=True, kw_only=True):
 class Looked(Struct, frozen=True, kw_only=True):
     """A node at one moment. Lookups are those in the memory caches of all its resolvers, since they began."""
 
-    processes: list[Process]
+    processes: list[Footprint]
     store_bytes: int
     cache_hits: int
     cache_lookups: int
@@ -50,7 +50,7 @@ async def look(node: Started, data: Path) -> Looked:
     seen = msgspec.json.decode(await _get(node, "readyz"), type=Readiness)
     pids = {_SUPERVISOR: node.pid} | {each.name: each.pid for each in seen.processes}
     return Looked(
-        processes=[_process(name, pid) for name, pid in pids.items()],
+        processes=[_footprint(name, pid) for name, pid in pids.items()],
         store_bytes=_store_bytes(data),
         cache_hits=counts.total(_LOOKUPS, verdict="hit"),
         cache_lookups=counts.total(_LOOKUPS),
@@ -86,10 +86,10 @@ async def _get(node: Started, page: str) -> bytes:
     return await asyncio.to_thread(get)
 
 
-def _process(name: str, pid: int) -> Process:
+def _footprint(name: str, pid: int) -> Footprint:
     lines = (line.partition(":") for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines())
     sizes = {key: text.strip() for key, _, text in lines}
-    return Process(name=name, pid=pid, own=_bytes(sizes["RssAnon"]), mapped=_bytes(sizes["RssFile"]))
+    return Footprint(name=name, pid=pid, own=_bytes(sizes["RssAnon"]), mapped=_bytes(sizes["RssFile"]))
 
 
 def _bytes(kilobytes: str) -> int:

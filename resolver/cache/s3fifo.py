@@ -9,7 +9,7 @@ loadtest/hit_ratios.py compares it with other rules.
 
 from array import array
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from resolver.answer import Ready
@@ -57,8 +57,7 @@ class Share:
     def add(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> None:
         """Enter new keys, each standing once, with answers that have had no place yet. Room is made later."""
         # No call and no branch for each entry: this is a fifth of what answering from the store costs.
-        lengths = [len(ready.frame) for ready in answers]
-        octets = sum(lengths) + sum(map(len, keys)) + ENTRY_OCTETS * len(keys)
+        octets = _octets(keys, answers)
         self.octets += octets
         self._small_octets += octets
         self._entries.update(zip(keys, answers, strict=True))
@@ -72,13 +71,13 @@ class Share:
     def _welcome_back(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Enter those that left lately into the main queue, and give the others."""
         ghosts, mask = self._ghosts, len(self._ghosts) - 1
-        returned = {key for key in keys if ghosts[hash(key) & mask] == hash(key)}
+        returned = {key for key in keys if ghosts[(left := hash(key)) & mask] == left}
         if not returned:
             return keys
         for key in returned:
             ready = self._entries[key]
             ready.place = self.main_place
-            self._small_octets -= len(key) + len(ready.frame) + ENTRY_OCTETS
+            self._small_octets -= _octets((key,), (ready,))
         self._main.extend(returned)
         return [key for key in keys if key not in returned]
 
@@ -90,9 +89,10 @@ class Share:
 
     def make_room(self) -> None:
         """Let entries go until the bounds hold."""
-        while self._is_over():
-            self._shrink_small()
-            if self._is_over():
+        while excess := _over(self.octets, self._octets_max, len(self), self._count_max):
+            if over := self._over_in_small():
+                self._take_from_small(min(excess, over))
+            else:
                 self._take_from_main()
 
     def forget(self) -> None:
@@ -101,41 +101,39 @@ class Share:
         self._main.clear()
         self.octets = self._small_octets = 0
 
-    def _is_over(self) -> bool:
-        return self.octets > self._octets_max or len(self._small) + len(self._main) > self._count_max
+    def _over_in_small(self) -> int:
+        """Give about how many entries the small queue has beyond its part; all are, where the main one is empty."""
+        if not self._main:
+            return len(self._small)
+        octets_max, count_max = self._octets_max // _SMALL_PART, self._count_max // _SMALL_PART
+        return _over(self._small_octets, octets_max, len(self._small), count_max)
 
-    def _shrink_small(self) -> None:
-        """Let entries leave the small queue until the bounds hold, or until it has no more than its part."""
-        entries, pull, ghosts, mask = self._entries, self._entries.pop, self._ghosts, len(self._ghosts) - 1
-        small, next_key = self._small, self._small.popleft
-        has_part = bool(self._main)
-        part_octets = self._octets_max // _SMALL_PART if has_part else 0
-        part_count = self._count_max // _SMALL_PART if has_part else 0
-        over_octets, over_count = self.octets - self._octets_max, len(self) - self._count_max
-        small_octets, gone = self._small_octets, 0
-        while (over_octets > 0 or over_count > 0) and (small_octets > part_octets or len(small) > part_count):
-            key = next_key()
-            ready = pull(key)
-            took = len(key) + len(ready.frame) + ENTRY_OCTETS
-            small_octets -= took
-            if ready.visits:
-                ready.visits = 0
-                ready.place = self.main_place
-                entries[key] = ready
-                self._main.append(key)
-                continue
-            over_octets -= took
-            over_count -= 1
-            gone += 1
-            left = hash(key)
+    def _take_from_small(self, count: int) -> None:
+        """Take the oldest entries out of the small queue: those that were visited go on to the main one."""
+        next_key, entries = self._small.popleft, self._entries
+        keys = [next_key() for _ in range(count)]
+        answers = list(map(entries.pop, keys))
+        octets = _octets(keys, answers)
+        self.octets -= octets
+        self._small_octets -= octets
+        visited = {key: ready for key, ready in zip(keys, answers, strict=True) if ready.visits}
+        if visited:
+            self._promote(visited)
+            keys = [key for key in keys if key not in visited]
+        self.evicted += len(keys)
+        ghosts, mask = self._ghosts, len(self._ghosts) - 1
+        for left in map(hash, keys):
             ghosts[left & mask] = left
-        self.octets = self._octets_max + over_octets
-        self._small_octets = small_octets
-        self.evicted += gone
+
+    def _promote(self, visited: dict[bytes, Ready]) -> None:
+        for ready in visited.values():
+            ready.visits = 0
+            ready.place = self.main_place
+        self._entries.update(visited)
+        self._main.extend(visited)
+        self.octets += _octets(visited.keys(), visited.values())
 
     def _take_from_main(self) -> None:
-        if not self._main:
-            return
         key = self._main.popleft()
         ready = self._entries[key]
         spared = 0
@@ -146,8 +144,19 @@ class Share:
             ready = self._entries[key]
             spared += 1
         del self._entries[key]
-        self.octets -= len(key) + len(ready.frame) + ENTRY_OCTETS
+        self.octets -= _octets((key,), (ready,))
         self.evicted += 1
+
+
+def _octets(keys: Collection[bytes], answers: Iterable[Ready]) -> int:
+    """Give what entries take."""
+    return sum(map(len, keys)) + sum([len(ready.frame) for ready in answers]) + ENTRY_OCTETS * len(keys)
+
+
+def _over(octets: int, octets_max: int, count: int, count_max: int) -> int:
+    """Give about how many entries are too many, not fewer than one while a bound does not hold."""
+    by_octets = (octets - octets_max) * count // octets + 1 if octets > octets_max else 0
+    return max(by_octets, count - count_max, 0)
 
 
 def _power_of_two(number: int) -> int:

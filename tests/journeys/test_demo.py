@@ -69,7 +69,7 @@ def _check(report: dict[str, Any]) -> None:
     assert report["right"] > REGISTRATIONS
     assert [each["batch"] for each in report["asked"]] == [1, 10, 100, 1_000]
     assert len(report["joined"]) == 5
-    assert all(each["visible"] < 1.0 for each in report["joined"])
+    assert all(each["registrations"] and each["known_after"] for each in report["joined"])
     assert {each["name"] for each in report["node"]["processes"]} == {"supervisor", "owner", "worker-0", "worker-1"}
 
 

@@ -399,8 +399,11 @@ def test_a_store_in_a_place_that_is_none(tmp_path: Path) -> None:
 # --- through a node ------------------------------------------------------------------------------------------------
 
 
-def test_through_the_node_that_owns_the_store(tmp_path: Path, top_node: TopNode, whole: dict[str, Record]) -> None:
-    node = top_node()
+@pytest.mark.parametrize("workers", [0, 1])
+def test_through_the_node_that_owns_the_store(
+    tmp_path: Path, top_node: TopNode, whole: dict[str, Record], workers: int
+) -> None:
+    node = top_node(workers=workers)
     file, rejects = written(tmp_path / "rows.ndjson", [PREFIX, *map(row, range(COUNT)), b"{\n"]), tmp_path / "rejects"
     summary = told(topnode("load", file, "--data", node.data, "--rejects", rejects, "--json"), 3)
     assert (summary["registered"], summary["rejected"]) == (COUNT + 1, 1)

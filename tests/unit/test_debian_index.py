@@ -43,7 +43,7 @@ Section: utils
 
 @pytest.fixture
 def rows() -> Rows:
-    return [json.loads(row) for row in debian.rows(debian.stanzas(INDEX.encode()))]
+    return [json.loads(row) for row in debian.rows(map(debian.registration, debian.stanzas(INDEX.encode())))]
 
 
 def test_the_prefix_is_allocated_first_and_tells_cases_apart(rows: Rows) -> None:
@@ -95,7 +95,7 @@ def test_what_a_package_does_not_have_makes_no_value(rows: Rows) -> None:
 )
 def test_a_stanza_that_names_no_package_is_refused(stanza: bytes, field: str) -> None:
     with pytest.raises(Fault) as caught:
-        list(debian.rows([stanza]))
+        debian.registration(stanza)
     assert (caught.value.reason, caught.value.field) == (Reason.ROW_MALFORMED, field)
 
 

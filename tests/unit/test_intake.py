@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -558,6 +559,24 @@ async def test_prefixes_of_a_part_that_was_not_written_are_forgotten(unwilling: 
     taken = await loading.take("other", Part(offset=0, end_offset=9, first_line=1, rows=other), Manner())
     assert reasons(taken) == [(1, Reason.PREFIX_NOT_ALLOCATED, "identifier")]
     assert counts(await loading.take("load", part, Manner())) == (1, 0, 0, 0)
+
+
+class Shared(EmbeddedWriter):
+    """A store to which somebody else writes the first row just before a load does."""
+
+    async def load(self, writes: Sequence[Write], *arguments: Any, **more: Any) -> Any:
+        await self.commit(writes[:1])
+        return await super().load(writes, *arguments, **more)
+
+
+async def test_what_others_registered_meanwhile_is_not_passed_over(tmp_path: Path) -> None:
+    with closing(Shared.open(tmp_path / "store", owner=Owner.here("test", clock=SetClock()))) as store:
+        await store.commit(prefixes=[Prefix("88.1", "maker")])
+        loading = Loading(store, Intake(store, SetClock(wall=NOW)), CollectorRegistry())
+        lines = json.dumps(row("88.1/a")).encode() + b"\n"
+        with pytest.raises(Fault) as raised:
+            await loading.take("load", Part(offset=0, end_offset=9, first_line=1, rows=lines), Manner())
+        assert raised.value.reason is Reason.LOAD_OUT_OF_STEP
 
 
 async def test_rows_are_counted_by_what_became_of_them(desk: Desk) -> None:
