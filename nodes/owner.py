@@ -11,8 +11,9 @@ from nodes.inside import inside_server
 from nodes.intake import IntakeService
 from nodes.orders import Order
 from nodes.settings import NodeSettings
-from registry.intake import Intake, Store
+from registry.intake import Intake
 from registry.loading import Loading
+from registry.prefixes import Store
 from resolver.clock import Clock, SystemClock
 from resolver.rpc.serving import Server
 from resolver.store.embedded import EmbeddedWriter, Owner

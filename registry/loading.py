@@ -13,9 +13,10 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry, Counter
 
 from registry.csv_rows import Columns, read_csv
-from registry.intake import Draft, Intake, Manner, Reject, Store
+from registry.intake import Draft, Intake, Manner, Reject
 from registry.ndjson_rows import read_ndjson
 from registry.parts import Part
+from registry.prefixes import Became, Store
 from registry.rows import Line, RowFormat
 from resolver.errors import Fault, Reason
 from resolver.store import Checkpoint, Committed, Written
@@ -63,22 +64,19 @@ class LoadingMetrics:
         rows = Counter(
             "topnode_load_rows_total", "Rows of loads, by what became of them.", ("verdict",), registry=registry
         )
-        self.registered = rows.labels("registered")
-        self.replaced = rows.labels("replaced")
-        self.unchanged = rows.labels("unchanged")
-        self.rejected = rows.labels("rejected")
-        self.reasons = Counter(
+        self._taken = {became: rows.labels(became.value) for became in Became}
+        self._rejected = rows.labels("rejected")
+        self._reasons = Counter(
             "topnode_load_rejects_total", "Rows that were refused, by reason.", ("reason",), registry=registry
         )
 
     def count(self, draft: Draft) -> None:
-        self.registered.inc(draft.registered)
-        self.replaced.inc(draft.replaced)
-        self.unchanged.inc(draft.unchanged)
-        self.rejected.inc(len(draft.rejects))
+        for became, count in draft.counts.items():
+            self._taken[became].inc(count)
+        self._rejected.inc(len(draft.rejects))
         reasons = collections.Counter(reject.fault.reason.name for reject in draft.rejects)
         for reason, count in reasons.items():
-            self.reasons.labels(reason).inc(count)
+            self._reasons.labels(reason).inc(count)
 
 
 class Loading:
@@ -102,11 +100,9 @@ class Loading:
         async with self._turn:
             reached = await self._store.checkpoint(name)
             _check_step(reached, part)
-            await self._intake.refresh()
             try:
                 return await self._write(name, part, manner, reached)
             except BaseException:
-                # Its prefixes may be in the intake and not in the store.
                 self._intake.forget()
                 raise
 
@@ -114,17 +110,18 @@ class Loading:
         draft = await self._intake.draft(_lines(part, manner), manner)
         committed = await self._store.load(
             list(draft.writes.values()),
-            list(draft.prefixes.values()),
+            draft.prefixes,
             name=name,
             checkpoint=_advance(reached, part, draft),
         )
         _check_written(committed)
-        self._intake.settled(draft, committed.index)
+        self._intake.written(committed.index)
         self._metrics.count(draft)
+        counts = draft.counts
         return Taken(
-            registered=draft.registered,
-            replaced=draft.replaced,
-            unchanged=draft.unchanged,
+            registered=counts[Became.REGISTERED],
+            replaced=counts[Became.REPLACED],
+            unchanged=counts[Became.UNCHANGED],
             rejects=draft.rejects,
             index=committed.index,
         )
@@ -140,9 +137,9 @@ def _advance(reached: Checkpoint, part: Part, draft: Draft) -> Checkpoint:
     return Checkpoint(
         offset=part.end_offset,
         lines=part.last_line,
-        registered=reached.registered + draft.registered,
-        replaced=reached.replaced + draft.replaced,
-        unchanged=reached.unchanged + draft.unchanged,
+        registered=reached.registered + draft.counts[Became.REGISTERED],
+        replaced=reached.replaced + draft.counts[Became.REPLACED],
+        unchanged=reached.unchanged + draft.counts[Became.UNCHANGED],
         rejected=reached.rejected + len(draft.rejects),
     )
 

@@ -97,13 +97,9 @@ class MemoryCache:
             or len(ready.frame) > ENTRY_MAX
         ]
         if odd or not self._entries.keys().isdisjoint(keys):
-            taken = self._put_mixed(keys, answers)
-        else:
-            self._share_for(outcome).add(keys, answers)
-            taken = len(keys)
-        self._found.make_room()
-        self._absent.make_room()
-        return taken
+            return self._put_mixed(keys, answers)
+        self._share_for(outcome).add(keys, answers)
+        return len(keys)
 
     def drop(self, keys: Iterable[bytes], index: int) -> None:
         """Forget these keys, which changed at this journal index."""
@@ -137,7 +133,7 @@ class MemoryCache:
             taken += 1
             if held is None:
                 ready.place = 0
-                new[ready.outcome][key] = ready
+                new[ABSENT if ready.outcome == ABSENT else FOUND][key] = ready
             elif held is not ready:
                 self._put_again(key, held, ready)
         for outcome, entries in new.items():

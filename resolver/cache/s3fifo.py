@@ -27,6 +27,9 @@ _SMALL_PART: Final = 10
 _SPARED_MAX: Final = 64
 """Entries of the main queue that one eviction may pass over, so that no caller ever waits for a whole round."""
 
+_SLACK: Final = 1_000
+"""Room is made for at least one entry in so many."""
+
 _TYPICAL_OCTETS: Final = 512
 
 
@@ -55,7 +58,7 @@ class Share:
         return len(self._small) + len(self._main)
 
     def add(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> None:
-        """Enter new keys, each standing once, with answers that have had no place yet. Room is made later."""
+        """Enter new keys, each standing once, with answers that have had no place yet; others leave to make room."""
         # No call and no branch for each entry: this is a fifth of what answering from the store costs.
         octets = _octets(keys, answers)
         self.octets += octets
@@ -67,6 +70,19 @@ class Share:
         if self.evicted:
             keys = self._welcome_back(keys)
         self._small.extend(keys)
+        self._make_room()
+
+    def resize(self, place: int, octets: int) -> None:
+        """Note that the entry of a key became larger or smaller; it keeps its place."""
+        self.octets += octets
+        if place == self.small_place:
+            self._small_octets += octets
+
+    def forget(self) -> None:
+        """Start empty; whoever owns the dict empties that."""
+        self._small.clear()
+        self._main.clear()
+        self.octets = self._small_octets = 0
 
     def _welcome_back(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Enter those that left lately into the main queue, and give the others."""
@@ -81,25 +97,14 @@ class Share:
         self._main.extend(returned)
         return [key for key in keys if key not in returned]
 
-    def resize(self, place: int, octets: int) -> None:
-        """Note that the entry of a key became larger or smaller; it keeps its place."""
-        self.octets += octets
-        if place == self.small_place:
-            self._small_octets += octets
-
-    def make_room(self) -> None:
+    def _make_room(self) -> None:
         """Let entries go until the bounds hold."""
         while excess := _over(self.octets, self._octets_max, len(self), self._count_max):
             if over := self._over_in_small():
-                self._take_from_small(min(excess, over))
+                # Some more than is needed: single ones cost ten times as much.
+                self._take_from_small(min(max(excess, len(self) // _SLACK), over))
             else:
                 self._take_from_main()
-
-    def forget(self) -> None:
-        """Start empty; whoever owns the dict empties that."""
-        self._small.clear()
-        self._main.clear()
-        self.octets = self._small_octets = 0
 
     def _over_in_small(self) -> int:
         """Give about how many entries the small queue has beyond its part; all are, where the main one is empty."""

@@ -533,6 +533,11 @@ class Unwilling(EmbeddedWriter):
 
     is_full = False
 
+    async def commit(self, *arguments: Any, **more: Any) -> Any:
+        if self.is_full:
+            raise Fault(Reason.STORE_FULL)
+        return await super().commit(*arguments, **more)
+
     async def load(self, *arguments: Any, **more: Any) -> Any:
         if self.is_full:
             raise Fault(Reason.STORE_FULL)
@@ -544,6 +549,21 @@ def unwilling(tmp_path: Path) -> Iterator[Unwilling]:
     store = Unwilling.open(tmp_path / "store", owner=Owner.here("test", clock=SetClock()))
     yield store
     store.close()
+
+
+@pytest.mark.parametrize("rows", [[PREFIX, row("88.1/a")], [PREFIX, BELOW], [BELOW], [b"{"]])
+async def test_a_store_that_fails_is_no_reason_to_refuse_a_row(unwilling: Unwilling, rows: list[Any]) -> None:
+    unwilling.is_full = True
+    loading = Loading(unwilling, Intake(unwilling, SetClock(wall=NOW)), CollectorRegistry())
+    lines = b"".join((each if isinstance(each, bytes) else json.dumps(each).encode()) + b"\n" for each in rows)
+    part = Part(offset=0, end_offset=len(lines), first_line=1, rows=lines)
+    with pytest.raises(Fault) as raised:
+        await loading.take("load", part, Manner())
+    assert raised.value.reason is Reason.STORE_FULL
+    assert await loading.begin("load") == Checkpoint()
+    unwilling.is_full = False
+    taken = await loading.take("load", part, Manner())
+    assert taken.registered + taken.unchanged + len(taken.rejects) == len(rows)
 
 
 async def test_prefixes_of_a_part_that_was_not_written_are_forgotten(unwilling: Unwilling) -> None:
