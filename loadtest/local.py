@@ -14,7 +14,6 @@ from typing import Final
 
 import lmdb
 from prometheus_client import CollectorRegistry
-from resolver.following import Following, FollowingSettings
 
 from loadtest import workload
 from resolver import chain, wire
@@ -22,6 +21,7 @@ from resolver.answer import FOUND, Ready
 from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.chain import Chain, ChainSettings
 from resolver.clock import SystemClock
+from resolver.following import Following, FollowingSettings
 from resolver.query import Query
 from resolver.routes import RouteTable
 from resolver.store import Checkpoint

@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import Message
 from msgspec import Struct
 
-from nodes.retries import wait_before_retry
+from nodes.asking.retries import wait_before_retry
 from resolver.answer import Answer
 from resolver.bounds import BATCH_IDENTIFIERS, IDENTIFIER_BYTES
 from resolver.clock import Clock, SystemClock

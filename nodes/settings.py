@@ -9,7 +9,7 @@ from msgspec import Struct
 from nodes import layers
 from nodes.listening import Address
 from nodes.logs import LogSettings
-from nodes.restarts import RestartSettings
+from nodes.serving.restarts import RestartSettings
 from resolver.cache.memory import MemorySettings
 from resolver.chain import ChainSettings
 from resolver.errors import Fault, Reason

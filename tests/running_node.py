@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 import grpc
 import msgspec
 
-from nodes.intake import RemoteLoads
-from nodes.started import Started
+from nodes.loading.intake import RemoteLoads
+from nodes.serving.started import Started
 from registry.intake import Manner
 from registry.loading import Taken
 from registry.parts import Part

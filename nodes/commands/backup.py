@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from nodes.answers import time_text
-from nodes.bars import bytes_bar
+from nodes.asking.answers import time_text
+from nodes.loading.bars import bytes_bar
 from nodes.settings import read
 from nodes.terminal import output, print_json, table
 from resolver.clock import SystemClock

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from nodes.child import spare_collector
 from nodes.demo.findings import Findings
 from nodes.demo.place import Place, usual_folder
 from nodes.demo.story import Story, Wishes
+from nodes.serving.child import spare_collector
 from nodes.terminal import messages, output, print_json
 from resolver.clock import SystemClock
 

@@ -5,8 +5,8 @@ from typing import Unpack
 
 import click
 
-from nodes.answers import safe
-from nodes.reach import Reach, open_client, reach_options
+from nodes.asking.answers import safe
+from nodes.asking.reach import Reach, open_client, reach_options
 from nodes.terminal import messages, print_ndjson
 from resolver.bounds import LIST_PAGE
 

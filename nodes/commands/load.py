@@ -1,4 +1,4 @@
-"""`topnode load`: registering in bulk, from NDJSON or CSV. How it is done is in `nodes.loads`."""
+"""`topnode load`: registering in bulk, from NDJSON or CSV. How it is done is in `nodes.loading.loads`."""
 
 import asyncio
 import os
@@ -9,13 +9,13 @@ from typing import Final
 
 import click
 
-from nodes.bars import bytes_bar
-from nodes.child import spare_collector
-from nodes.inputs import Input
-from nodes.loads import default_name, open_loads, run_load
-from nodes.rejects import RejectsFile
+from nodes.loading.bars import bytes_bar
+from nodes.loading.inputs import Input
+from nodes.loading.loads import default_name, open_loads, run_load
+from nodes.loading.rejects import RejectsFile
+from nodes.loading.tallies import Tally
+from nodes.serving.child import spare_collector
 from nodes.settings import read
-from nodes.tallies import Tally
 from nodes.terminal import messages, output, print_json, table
 from registry.intake import Manner
 from registry.loading import Taken

@@ -7,9 +7,9 @@ from typing import IO, Final, Unpack
 
 import click
 
-from nodes.answers import is_absence, plain
+from nodes.asking.answers import is_absence, plain
+from nodes.asking.reach import Reach, open_client, reach_options
 from nodes.client import BATCHES_AT_ONCE, Client, Options, Traced
-from nodes.reach import Reach, open_client, reach_options
 from nodes.terminal import output, print_ndjson
 from resolver.answer import Answer
 from resolver.bounds import BATCH_IDENTIFIERS, INDEX_MAX
@@ -123,7 +123,7 @@ def _show(window: Sequence[str], answers: Sequence[Answer | Fault], *, as_json: 
         print_ndjson(plain(identifier, answer) for identifier, answer in zip(window, answers, strict=True))
         return
     # Imported here: rich takes longer to import than JSON to print.
-    from nodes import answer_tables  # noqa: PLC0415
+    from nodes.asking import answer_tables  # noqa: PLC0415
 
     shown = answer_tables.one(window[0], answers[0]) if in_full else answer_tables.many(window, answers)
     output().print(shown)
@@ -133,7 +133,7 @@ def _show_traced(identifier: str, traced: Traced, *, as_json: bool) -> None:
     if as_json:
         print_ndjson([plain(identifier, traced.answer, traced)])
         return
-    from nodes import answer_tables  # noqa: PLC0415 - likewise
+    from nodes.asking import answer_tables  # noqa: PLC0415 - likewise
 
     console = output()
     console.print(answer_tables.one(identifier, traced.answer))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from nodes.bars import bytes_bar
 from nodes.commands.backup import print_manifest
+from nodes.loading.bars import bytes_bar
 from nodes.settings import read
 from resolver.store.embedded import restore
 

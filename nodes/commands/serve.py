@@ -48,9 +48,9 @@ def top(
     """
     # Imported here: `topnode serve --help` needs none of it.
     from nodes.logs import set_up  # noqa: PLC0415
-    from nodes.running import run  # noqa: PLC0415
+    from nodes.serving.running import run  # noqa: PLC0415
+    from nodes.serving.started import Started  # noqa: PLC0415
     from nodes.settings import read  # noqa: PLC0415
-    from nodes.started import Started  # noqa: PLC0415
     from nodes.terminal import print_json  # noqa: PLC0415
 
     options = {

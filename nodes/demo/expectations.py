@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from nodes.corpus import Registration
+from nodes.demo.corpus import Registration
 from resolver.answer import Answer, Outcome, Standing
 from resolver.errors import Fault, Reason
 from resolver.record import Value

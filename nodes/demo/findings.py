@@ -7,8 +7,8 @@ from nodes.demo.asking import Measured
 from nodes.demo.feeding import Fed
 from nodes.demo.joining import Joined
 from nodes.demo.watching import Footprint, Looked
+from nodes.demo.wuhan import Secondary
 from nodes.terminal import table
-from nodes.wuhan import Secondary
 from resolver.routes import Hosting, Prefix
 
 _MIB = 1 << 20

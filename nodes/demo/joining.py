@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from nodes.corpus import Corpus
 from nodes.demo.asking import Connection, Verdicts, read
+from nodes.demo.corpus import Corpus
 from nodes.demo.expectations import nowhere, registered
 from nodes.demo.feeding import feed
 from nodes.demo.visibility import until_known
-from nodes.wuhan import Secondary
+from nodes.demo.wuhan import Secondary
 from registry.loading import TakesLoads
 from resolver.clock import Clock
 from resolver.query import Mode

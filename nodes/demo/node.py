@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from nodes.started import Started
+from nodes.serving.started import Started
 from resolver.errors import Fault, Reason
 
 START_SECONDS: Final = 60.0

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final, TypeVar
 
-from nodes.corpus import Corpus
+from nodes.demo.corpus import Corpus
 from nodes.demo.expectations import Expected, nowhere, referred, refused, registered, unregistered
 from resolver.errors import Reason
 from resolver.handle import CaseRule

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from nodes.corpus import VERSION
+from nodes.demo.corpus import VERSION
 from nodes.demo.place import Place
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason

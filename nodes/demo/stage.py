@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from nodes.demo.asking import Connection
 from nodes.demo.node import running
-from nodes.loads import open_loads
-from nodes.started import Started
+from nodes.loading.loads import open_loads
+from nodes.serving.started import Started
 from registry.loading import TakesLoads
 from resolver.clock import Clock
 

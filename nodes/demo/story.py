@@ -9,11 +9,11 @@ from typing import Final
 from msgspec import Struct
 from rich.console import Console
 
-from nodes import answer_tables, debian
+from nodes.asking import answer_tables
 from nodes.client import Client
-from nodes.corpus import Corpus, Registration
-from nodes.demo import findings, watching
+from nodes.demo import debian, findings, watching
 from nodes.demo.asking import Asker, Measured, Verdicts
+from nodes.demo.corpus import Corpus, Registration
 from nodes.demo.expectations import registered
 from nodes.demo.feeding import Fed, feed
 from nodes.demo.findings import Findings
@@ -23,8 +23,8 @@ from nodes.demo.questions import batches, everyday, referrals, special
 from nodes.demo.shelf import Shelf
 from nodes.demo.stage import WORKERS, Stage, stage
 from nodes.demo.visibility import until_known
+from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES
 from nodes.terminal import progress
-from nodes.wuhan import PLANNED_NODES, SECONDARY_NODES
 from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.clock import Clock
 from resolver.query import Mode

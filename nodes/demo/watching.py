@@ -11,8 +11,8 @@ from msgspec import Struct
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from nodes.admin import Readiness
-from nodes.started import Started
+from nodes.serving.admin import Readiness
+from nodes.serving.started import Started
 
 _SECONDS: Final = 5.0
 _SUPERVISOR: Final = "supervisor"

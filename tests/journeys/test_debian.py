@@ -73,7 +73,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory, index: str) -> Path:
     folder = tmp_path_factory.mktemp("debian")
     (folder / "index").write_text(index, encoding="utf-8")
     with (folder / "packages.ndjson").open("wb") as printed:
-        command = [sys.executable, "-m", "nodes.debian", str(folder / "index")]
+        command = [sys.executable, "-m", "nodes.demo.debian", str(folder / "index")]
         subprocess.run(command, stdout=printed, check=True, timeout=120)
     return folder / "packages.ndjson"
 

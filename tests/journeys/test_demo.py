@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from nodes.corpus import Corpus
+from nodes.demo.corpus import Corpus
 from nodes.demo.place import Place
 from nodes.demo.shelf import Shelf
 from resolver.clock import SetClock, SystemClock

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.answers import data_text, lifetime_text, plain, safe, time_text
+from nodes.asking.answers import data_text, lifetime_text, plain, safe, time_text
 from nodes.client import Traced
 from registry.ndjson_rows import read_ndjson
 from registry.rows import IdentifierRow

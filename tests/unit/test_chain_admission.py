@@ -181,6 +181,7 @@ async def test_a_refused_query_costs_nothing() -> None:
 
 async def test_a_pause_fills_the_bucket_and_no_more() -> None:
     door = Door(rate=100, burst=1_000)
+    await door.ask(1, asker=ONE)
     door.clock.advance(3_600)
     await door.ask(1_000, asker=ONE)
     assert (await door.refusal(1, asker=ONE)).reason is Reason.RATE_LIMITED

@@ -34,8 +34,10 @@ class Below:
     def batches(self) -> list[list[bytes]]:
         return [list(query.identifiers) for query in self.asked]
 
-    def hold(self) -> None:
+    def hold(self) -> asyncio.Event:
+        """Let what is asked from now on wait for this."""
         self._gate = asyncio.Event()
+        return self._gate
 
     def release(self) -> None:
         self._gate.set()
@@ -137,6 +139,24 @@ async def test_what_has_landed_is_asked_again() -> None:
     assert field.below.batches == [[b"A"], [b"A"]]
 
 
+async def test_each_flight_that_lands_is_gone_while_others_are_in_the_air() -> None:
+    """Nobody is given what a landed flight brought: it may have changed since."""
+    field = Field()
+    gate = field.below.hold()
+    first = field.start(b"A")
+    await turns()
+    field.below.hold()
+    second = field.start(b"B")
+    await turns()
+    gate.set()
+    await first
+    third = field.start(b"A")
+    await turns()
+    assert field.below.batches == [[b"A"], [b"B"], [b"A"]]
+    field.below.release()
+    await asyncio.gather(second, third)
+
+
 async def test_no_batch_below_has_more_than_a_thousand() -> None:
     field = Field()
     batches = [[b"%d/%d" % (batch, number) for number in range(400)] for batch in range(6)]
@@ -158,6 +178,15 @@ async def test_nobody_joins_a_flight_that_began_before_a_change() -> None:
     field.below.release()
     await asyncio.gather(before, after)
     assert field.sample("topnode_gathering_in_flight_identifiers") == 0
+
+
+async def test_what_boards_before_and_after_a_change_departs_apart() -> None:
+    field = Field()
+    before = field.start(b"A")
+    await asyncio.sleep(0)
+    field.following.applied += 1
+    await asyncio.gather(before, field.ask(b"B"), field.ask(b"B"))
+    assert field.below.batches == [[b"A"], [b"B"]]
 
 
 async def test_an_authoritative_question_flies_alone() -> None:

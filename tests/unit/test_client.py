@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from nodes.asking.retries import ATTEMPTS
 from nodes.client import Client, ClientSettings, Options
-from nodes.retries import ATTEMPTS
 from resolver import wire
 from resolver.answer import FOUND, Answer, Failed, Outcome, Ready
 from resolver.bounds import BATCH_IDENTIFIERS

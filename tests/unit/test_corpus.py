@@ -8,8 +8,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from nodes.corpus import RUN, Corpus, prefix_row
-from nodes.wuhan import PLANNED_NODES, SECONDARY_NODES
+from nodes.demo.corpus import RUN, Corpus, prefix_row
+from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES
 from resolver.handle import CaseRule, Handle
 from resolver.record import DEFAULT_PERMISSIONS, DEFAULT_TTL, Permission, Relative
 from resolver.routes import Hosting, RouteTable
@@ -39,7 +39,7 @@ def test_the_bytes_are_the_same_on_every_machine() -> None:
 
 def test_as_a_script_it_prints_prefixes_and_then_registrations() -> None:
     """Under another hash seed, in another process, the same bytes come out."""
-    command = [sys.executable, "-m", "nodes.corpus", "1000"]
+    command = [sys.executable, "-m", "nodes.demo.corpus", "1000"]
     printed = subprocess.run(command, env={"PYTHONHASHSEED": "7"}, capture_output=True, check=True, timeout=60)
     corpus = Corpus(1_000)
     assert printed.stdout == corpus.prefix_rows() + b"".join(corpus.chunks())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nodes import debian
+from nodes.demo import debian
 from resolver.errors import Fault, Reason
 
 Rows = list[dict[str, Any]]
@@ -101,7 +101,7 @@ def test_a_stanza_that_names_no_package_is_refused(stanza: bytes, field: str) ->
 
 def test_as_a_script_it_reads_a_file(tmp_path: Path, rows: Rows) -> None:
     (tmp_path / "index").write_text(INDEX, encoding="utf-8")
-    command = [sys.executable, "-m", "nodes.debian", str(tmp_path / "index")]
+    command = [sys.executable, "-m", "nodes.demo.debian", str(tmp_path / "index")]
     printed = subprocess.run(command, capture_output=True, check=True, timeout=60)
     assert [json.loads(line) for line in printed.stdout.splitlines()] == rows
 

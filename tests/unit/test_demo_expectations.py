@@ -3,8 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from nodes.corpus import Corpus
 from nodes.demo import expectations
+from nodes.demo.corpus import Corpus
 from nodes.demo.expectations import Expected
 from nodes.demo.questions import everyday, referrals, special
 from resolver.answer import Answer, Outcome, Standing

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from nodes.exposition import Merged, openmetrics, process_registry
+from nodes.serving.exposition import Merged, openmetrics, process_registry
 
 
 def one_process(count: int) -> str:

@@ -10,7 +10,7 @@ from nodes.logs import JsonLines, TextLines
 def record(**extra: object) -> logging.LogRecord:
     made = logging.makeLogRecord(
         {
-            "name": "nodes.post",
+            "name": "nodes.serving.post",
             "levelno": logging.WARNING,
             "levelname": "WARNING",
             "msg": "ended after %s",
@@ -34,7 +34,7 @@ def test_json_is_one_object_a_line() -> None:
         "time": "2027-01-15T08:00:00.250Z",
         "level": "warning",
         "process": "node",
-        "logger": "nodes.post",
+        "logger": "nodes.serving.post",
         "event": "ended after 3",
         "post": "worker-0",
         "path": "a\nb",

@@ -90,10 +90,11 @@ def test_an_answer_put_again_after_it_was_forgotten_has_one_place() -> None:
     cache = make_cache()
     answer = found("a")
     cache.put([b"A"], [answer])
+    answer.place = cache._found.main_place
     cache.clear(1)
     cache.put([b"A"], [answer])
     cache.put([b"A"], [answer])
-    assert (len(cache), places(cache)) == (1, [b"A"])
+    assert (len(cache), places(cache), answer.place) == (1, [b"A"], cache._found.small_place)
 
 
 # --- bounds --------------------------------------------------------------------------------------------------------
@@ -158,12 +159,13 @@ def test_what_left_and_soon_comes_back_stays() -> None:
 
 
 def test_one_put_never_waits_for_a_whole_round_of_the_main_queue() -> None:
-    """Where everything was visited, an eviction passes over 64 entries at most."""
+    """An entry enters it without credit; where all were visited since, an eviction passes over 64 at most."""
     cache = make_cache(entries=16_000)
     names = [f"{number}" for number in range(15_000)]
     for _ in range(3):
         put(cache, (name for name in names if not given(cache, name.encode())))
     put(cache, (f"filler {number}" for number in range(3_000)))
+    assert {cache._entries[key].visits for key in cache._found._main} == {0}
     for ready in cache._entries.values():
         ready.visits = 3
     visits = sum(ready.visits for ready in cache._entries.values())
@@ -369,8 +371,11 @@ class CacheMachine(RuleBasedStateMachine):
         )
 
     @invariant()
-    def every_key_has_one_place(self) -> None:
+    def every_key_has_one_place_and_its_entry_knows_it(self) -> None:
         assert sorted(places(self.cache)) == sorted(self.cache._entries)
+        for share in (self.cache._found, self.cache._absent):
+            for place, queue in ((share.small_place, share._small), (share.main_place, share._main)):
+                assert all(self.cache._entries[key].place == place for key in queue)
 
 
 TestCacheAgainstAModel = CacheMachine.TestCase

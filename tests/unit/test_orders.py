@@ -5,7 +5,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.orders import Complaint, Order, Report
+from nodes.serving.orders import Complaint, Order, Report
 from nodes.settings import NodeSettings
 from resolver.errors import Fault, Reason
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodes.restarts import Restarts, RestartSettings
+from nodes.serving.restarts import Restarts, RestartSettings
 from resolver.units import Duration
 
 SETTINGS = RestartSettings(first=Duration(0.1), longest=Duration(1), steady=Duration(10), attempts=6)

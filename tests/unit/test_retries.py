@@ -2,7 +2,7 @@
 
 import pytest
 
-from nodes.retries import ATTEMPTS, FIRST_WAIT, wait_before_retry
+from nodes.asking.retries import ATTEMPTS, FIRST_WAIT, wait_before_retry
 from resolver.errors import Fault, Reason
 
 LEFT = 10.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.run_folder import remove_leftovers, run_folder
+from nodes.serving.run_folder import remove_leftovers, run_folder
 from resolver.errors import Fault, Reason
 
 

@@ -12,16 +12,16 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from nodes.admin import OWNER, Readiness, Seen, admin_endpoint, is_ready
-from nodes.exposition import Merged, openmetrics, process_registry
 from nodes.listening import Address
-from nodes.orders import Order
-from nodes.post import Post
-from nodes.restarts import Restarts
-from nodes.run_folder import remove_leftovers
+from nodes.serving.admin import OWNER, Readiness, Seen, admin_endpoint, is_ready
+from nodes.serving.exposition import Merged, openmetrics, process_registry
+from nodes.serving.orders import Order
+from nodes.serving.post import Post
+from nodes.serving.restarts import Restarts
+from nodes.serving.run_folder import remove_leftovers
+from nodes.serving.started import Started
+from nodes.serving.stopping import Stopping
 from nodes.settings import NodeSettings
-from nodes.started import Started
-from nodes.stopping import Stopping
 from resolver.clock import Clock
 from resolver.errors import Fault
 
@@ -117,7 +117,7 @@ class Supervisor:
 
     def _post(self, name: str) -> Post:
         order = Order(name=name, socket=str(self._folder / f"{name}.sock"), settings=self._settings)
-        module = "nodes.owner" if name == OWNER else "nodes.worker"
+        module = "nodes.serving.owner" if name == OWNER else "nodes.serving.worker"
         return Post(module, order, Restarts(self._settings.restarts), self._clock, self._metrics.restarts[name])
 
     async def _add_metrics(self, merged: Merged, post: Post) -> None:

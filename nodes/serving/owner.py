@@ -5,11 +5,11 @@ from contextlib import closing
 
 from prometheus_client import CollectorRegistry
 
-from nodes import child
-from nodes.exposition import process_registry
-from nodes.inside import inside_server
-from nodes.intake import IntakeService
-from nodes.orders import Order
+from nodes.loading.intake import IntakeService
+from nodes.serving import child
+from nodes.serving.exposition import process_registry
+from nodes.serving.inside import inside_server
+from nodes.serving.orders import Order
 from nodes.settings import NodeSettings
 from registry.intake import Intake
 from registry.loading import Loading

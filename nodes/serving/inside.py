@@ -6,7 +6,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
 
-from nodes.exposition import openmetrics
+from nodes.serving.exposition import openmetrics
 from nodes.v1 import nodes_pb2
 from resolver.rpc.channels import ChannelSettings, open_channel
 from resolver.rpc.errors import fault_of_rpc_error

@@ -9,14 +9,14 @@ from typing import Final
 import uvloop
 from msgspec.structs import replace
 
-from nodes.alone import Alone
-from nodes.child import first_fault
 from nodes.listening import Address, reserved
-from nodes.run_folder import run_folder
+from nodes.serving.alone import Alone
+from nodes.serving.child import first_fault
+from nodes.serving.run_folder import run_folder
+from nodes.serving.started import Started
+from nodes.serving.stopping import Stopping
+from nodes.serving.supervisor import Supervisor, worker_count
 from nodes.settings import NodeSettings, check
-from nodes.started import Started
-from nodes.stopping import Stopping
-from nodes.supervisor import Supervisor, worker_count
 from resolver.clock import SystemClock
 from resolver.errors import Fault
 

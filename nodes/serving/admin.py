@@ -13,8 +13,8 @@ from aiohttp import web
 from msgspec import Struct
 from prometheus_client.exposition import choose_encoder
 
-from nodes.exposition import Merged
 from nodes.listening import Address, address_fault
+from nodes.serving.exposition import Merged
 
 OWNER: Final = "owner"
 """The name of the process that owns the store; all others are resolvers."""

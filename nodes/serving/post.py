@@ -11,10 +11,10 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from nodes.admin import Condition, Seen
-from nodes.inside import Peer
-from nodes.orders import Order, Report
-from nodes.restarts import Restarts
+from nodes.serving.admin import Condition, Seen
+from nodes.serving.inside import Peer
+from nodes.serving.orders import Order, Report
+from nodes.serving.restarts import Restarts
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from nodes.inputs import Input
+from nodes.loading.inputs import Input
 from registry.intake import Intake, Manner
 from registry.loading import Loading, Taken, TakesLoads
 from registry.parts import Cutter, Part
@@ -36,7 +36,7 @@ async def open_loads(data: Path, clock: Clock) -> AsyncIterator[TakesLoads]:
     owner = current_owner(data)
     if owner is not None and owner.socket:
         # gRPC is imported only where a node runs.
-        from nodes.intake import RemoteLoads  # noqa: PLC0415
+        from nodes.loading.intake import RemoteLoads  # noqa: PLC0415
 
         remote = RemoteLoads(owner.socket)
         try:

@@ -1,4 +1,4 @@
-"""Answers as tables in a terminal. What is in them is said in `nodes.answers`."""
+"""Answers as tables in a terminal. What is in them is said in `nodes.asking.answers`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from nodes.answers import data_text, lifetime_text, safe, time_text
+from nodes.asking.answers import data_text, lifetime_text, safe, time_text
 from nodes.client import Traced
 from nodes.terminal import table
 from resolver.answer import Answer, Outcome, Standing

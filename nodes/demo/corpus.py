@@ -1,8 +1,8 @@
 """Registrations made by rule: the same bytes on every machine, at any size, and any of them by its number.
 
 Nothing is drawn at random: a registration's number says its enterprise, product, date, line and serial, so whoever
-checks an answer needs no copy of what was loaded. Who makes what stands in `nodes.wuhan`. Run as a script it prints
-the rows that `topnode load` takes: `python -m nodes.corpus 1000000 > registrations.ndjson`.
+checks an answer needs no copy of what was loaded. Who makes what stands in `nodes.demo.wuhan`. Run as a script it
+prints the rows that `topnode load` takes: `python -m nodes.demo.corpus 1000000 > registrations.ndjson`.
 """
 
 import sys
@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from nodes.wuhan import SECONDARY_NODES, Enterprise, Secondary
+from nodes.demo.wuhan import SECONDARY_NODES, Enterprise, Secondary
 from resolver.handle import CaseRule
 from resolver.record import DEFAULT_PERMISSIONS, DEFAULT_TTL, Reference, Relative, Value
 from resolver.routes import Prefix

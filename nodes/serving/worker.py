@@ -2,10 +2,10 @@
 
 from contextlib import closing
 
-from nodes import child
-from nodes.exposition import process_registry
-from nodes.inside import inside_server
-from nodes.orders import Order
+from nodes.serving import child
+from nodes.serving.exposition import process_registry
+from nodes.serving.inside import inside_server
+from nodes.serving.orders import Order
 from nodes.top import build_resolver
 from resolver.clock import SystemClock
 from resolver.store.embedded import EmbeddedReader

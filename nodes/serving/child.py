@@ -16,7 +16,7 @@ from typing import Final, NoReturn
 import uvloop
 
 from nodes.logs import set_up
-from nodes.orders import Complaint, Order, Report
+from nodes.serving.orders import Complaint, Order, Report
 from resolver.errors import Fault
 
 _log: Final = logging.getLogger(__name__)

@@ -2,7 +2,7 @@
 
 `apt-cache dumpavail` prints a stanza for each package, in the format of deb-control(5); each becomes one row for
 `topnode load`. Run as a script it reads such text from a file, or asks apt-cache, and prints the rows:
-`python -m nodes.debian > packages.ndjson`.
+`python -m nodes.demo.debian > packages.ndjson`.
 """
 
 import subprocess
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from nodes.corpus import Registration, prefix_row, registration_row
+from nodes.demo.corpus import Registration, prefix_row, registration_row
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule
 from resolver.record import Value

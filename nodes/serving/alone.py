@@ -9,16 +9,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from nodes.admin import OWNER, Condition, Readiness, Seen, admin_endpoint, is_ready
-from nodes.child import spare_collector
-from nodes.exposition import Merged, openmetrics, process_registry
-from nodes.inside import inside_server
 from nodes.listening import Address
-from nodes.owner import offer_intake, open_store
-from nodes.run_folder import remove_leftovers
+from nodes.serving.admin import OWNER, Condition, Readiness, Seen, admin_endpoint, is_ready
+from nodes.serving.child import spare_collector
+from nodes.serving.exposition import Merged, openmetrics, process_registry
+from nodes.serving.inside import inside_server
+from nodes.serving.owner import offer_intake, open_store
+from nodes.serving.run_folder import remove_leftovers
+from nodes.serving.started import Started
+from nodes.serving.stopping import Stopping
 from nodes.settings import NodeSettings
-from nodes.started import Started
-from nodes.stopping import Stopping
 from nodes.top import Resolver, build_resolver
 from resolver.clock import Clock
 
