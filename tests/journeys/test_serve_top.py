@@ -70,6 +70,18 @@ def assert_service_goes_on(node: RunningNode, identifier: str) -> None:
         assert answer.outcome == pb.OUTCOME_FOUND
 
 
+def wait_known_everywhere(node: RunningNode, index: int) -> None:
+    """Wait until every worker has applied what was committed up to this index."""
+    wait_until(
+        lambda: all(
+            applied >= index
+            for (worker, _), applied in samples(node, "topnode_following_applied_index").items()
+            if worker.startswith("worker-")
+        ),
+        5,
+    )
+
+
 async def test_a_write_is_seen_by_every_worker_within_a_second(top_node: TopNode) -> None:
     node = top_node(workers=2)
     assert node.started.workers == 2
@@ -104,8 +116,7 @@ async def test_metrics_of_every_process_are_at_the_admin_endpoint(top_node: TopN
 
 async def test_a_killed_worker_is_started_again_and_service_goes_on(top_node: TopNode) -> None:
     node = top_node(workers=2)
-    await node.load(PREFIX, row(1))
-    wait_until(lambda: node.resolve("88.111/SN-1").outcome == pb.OUTCOME_FOUND, 5)
+    wait_known_everywhere(node, (await node.load(PREFIX, row(1))).index)
     killed = node.pids()["worker-0"]
     os.kill(killed, signal.SIGKILL)
     assert_service_goes_on(node, "88.111/SN-1")
