@@ -29,8 +29,8 @@ from loadtest.figures import Bar, Figures, Transport
 
 RECORDS: Final = 1_000_000
 GROWN: Final = 10_000_000
-ROUNDS: Final = 3
-SECONDS: Final = 1.5
+ROUNDS: Final = 5
+SECONDS: Final = 1.0
 HOT: Final = 20_000
 """Identifiers that are asked again and again."""
 
