@@ -80,7 +80,7 @@ class MemoryCache:
         return self._found.evicted + self._absent.evicted
 
     def put(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> int:
-        """Keep what may be kept of these answers, each under its key, and tell how many were taken.
+        """Keep what may be kept of these answers, each under its key, and tell how many may.
 
         Each key stands once. The answers are this cache's from then on.
         """

@@ -146,6 +146,30 @@ def test_a_scan_leaves_what_is_asked_for_again() -> None:
     assert all(given(cache, name.encode()) for name in wanted)
 
 
+def test_of_a_scan_in_large_batches_only_what_comes_back_is_kept() -> None:
+    """Once something had to leave; before that there is room for all."""
+    cache = make_cache(entries=16_000)
+    wide = [b"wide %d" % number for number in range(1_000)]
+    cache.put(wide, [found() for _ in wide])
+    assert all(given(cache, key) for key in wide)
+    put(cache, (f"filler {number}" for number in range(20_000)))
+    scan = [b"scan %d" % number for number in range(1_000)]
+    cache.put(scan, [found() for _ in scan])
+    assert not any(given(cache, key) for key in scan)
+    cache.put(scan, [found() for _ in scan])
+    # A key is forgotten only where others took both of its slots.
+    assert sum(given(cache, key) is not None for key in scan) > 900
+    assert cache.octets == counted(cache)
+
+
+def test_small_batches_are_no_scan() -> None:
+    cache = make_cache(entries=1_600)
+    put(cache, (f"filler {number}" for number in range(2_000)))
+    few = [b"few %d" % number for number in range(100)]
+    cache.put(few, [found() for _ in few])
+    assert all(given(cache, key) for key in few)
+
+
 def test_what_left_and_soon_comes_back_stays() -> None:
     """It goes straight to the main queue, which later ones that nobody asks for again do not touch."""
     cache = make_cache(entries=1_600)
