@@ -112,4 +112,7 @@ def main() -> NoReturn:
     # What goes wrong in a call is told as a Fault or counted. gRPC's own lines on standard error, one for each odd
     # client, would drown the log; children inherit this.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    # Nothing here uses gRPC on both sides of a fork, and its support for that can end a child before its exec
+    # (grpc/grpc#43157).
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     sys.exit(run(sys.argv[1:]))

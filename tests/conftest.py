@@ -14,6 +14,9 @@ import pytest
 
 NOT_RUN: Final = "NOT RUN: "
 
+# Before grpc is loaded. Its support for forks can end a child of this process before its exec (grpc/grpc#43157).
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 
 class Service(NamedTuple):
     """How to see whether a service is there, and the command that provides it."""
