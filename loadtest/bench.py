@@ -71,9 +71,11 @@ def _measure(folder: Path, console: Console) -> Figures:
         uvloop.run(_transport(folder / "store", figures, status.update))
     _promise_transport(figures)
     with console.status("bulk writes beside plain appends"):
-        plain, empty, full = local.append_rates(folder, 500_000)
-    figures.bars.append(_floor("bulk write into an empty store, of plain append", empty / plain, 0.7))
-    figures.notes |= {"plain append, records/s": plain, "bulk into empty": empty, "bulk into full": full}
+        appends = local.append_rates(folder, 500_000)
+    figures.bars.append(_floor("bulk write into an empty store, of plain append", appends.ratio, 0.7))
+    figures.notes["plain append, records/s"] = appends.plain
+    figures.notes["bulk into empty, records/s"] = appends.empty
+    figures.notes["bulk into full, records/s"] = appends.full
     with console.status("topnode load"):
         rate = local.load_rate(folder, 300_000)
     figures.notes["topnode load, records for each CPU second"] = rate

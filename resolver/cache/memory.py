@@ -4,6 +4,7 @@ Whether an answer is fresh is judged by whoever reads (`resolver.freshness`); wh
 `resolver.cache.s3fifo`.
 """
 
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final
@@ -17,6 +18,16 @@ from resolver.answer import ABSENT, FOUND, Ready
 from resolver.cache.s3fifo import ENTRY_MAX, Share
 from resolver.errors import Fault, Reason
 from resolver.units import Size
+
+SCAN: Final = 256
+"""More new keys than this at once are a scan: of those, when there is no room left, only a sample is entered.
+
+Bimodal insertion (Qureshi et al., "Adaptive insertion policies for high performance caching", ISCA 2007): what is
+asked for once costs nearly nothing, and what is asked for again and again is all there after a few rounds.
+"""
+
+_SAMPLE: Final = 8
+"""Of a scan one in so many is entered."""
 
 MARKERS_MAX: Final = 65_536
 """Dropped keys that are remembered one by one."""
@@ -80,13 +91,16 @@ class MemoryCache:
         return self._found.evicted + self._absent.evicted
 
     def put(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> int:
-        """Keep what may be kept of these answers, each under its key, and tell how many may.
+        """Keep what may be kept of these answers, each under its key, and tell how many were entered.
 
         Each key stands once. The answers are this cache's from then on.
         """
         if not keys:
             return 0
         outcome, newest = answers[0].outcome, self._newest
+        is_new = self._entries.keys().isdisjoint(keys)
+        if is_new and len(keys) > SCAN and self._share_for(outcome).evicted:
+            keys, answers = _of_a_scan(keys, answers)
         odd = [
             ready
             for ready in answers
@@ -96,7 +110,7 @@ class MemoryCache:
             or ready.place
             or len(ready.frame) > ENTRY_MAX
         ]
-        if odd or not self._entries.keys().isdisjoint(keys):
+        if odd or not is_new:
             return self._put_mixed(keys, answers)
         self._share_for(outcome).add(keys, answers)
         return len(keys)
@@ -166,6 +180,12 @@ class MemoryCache:
         # Many at once: the front of a dict is found the slower, the more was taken from it one by one.
         for oldest in list(islice(self._markers, len(self._markers) - MARKERS_MAX * 3 // 4)):
             self._floor = max(self._floor, self._markers.pop(oldest))
+
+
+def _of_a_scan(keys: Sequence[bytes], answers: Sequence[Ready]) -> tuple[Sequence[bytes], Sequence[Ready]]:
+    # Another part each time, by chance: by turns, batches that come round in step would enter the same part for ever.
+    first = random.randrange(_SAMPLE)  # noqa: S311 - nothing secret
+    return keys[first::_SAMPLE], answers[first::_SAMPLE]
 
 
 class _MemoryMetrics(Collector):

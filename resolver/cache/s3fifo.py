@@ -30,9 +30,6 @@ _SPARED_MAX: Final = 64
 _SLACK: Final = 1_000
 """Room is made for at least one entry in so many."""
 
-_SCAN: Final = 256
-"""More new keys than this at once are a scan: when there is no room left, only those that come back stay."""
-
 _TYPICAL_OCTETS: Final = 512
 
 
@@ -61,12 +58,7 @@ class Share:
         return len(self._small) + len(self._main)
 
     def add(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> None:
-        """Enter new keys, each standing once, with answers that have had no place yet; others leave to make room.
-
-        Of a scan, once something had to leave, only keys that were here or in a scan lately are entered.
-        """
-        if self.evicted and len(keys) > _SCAN:
-            keys, answers = self._of_a_scan(keys, answers)
+        """Enter new keys, each standing once, with answers that have had no place yet; others leave to make room."""
         # No call and no branch for each entry: this is a fifth of what answering from the store costs.
         octets = _octets(keys, answers)
         self.octets += octets
@@ -91,21 +83,6 @@ class Share:
         self._small.clear()
         self._main.clear()
         self.octets = self._small_octets = 0
-
-    def _of_a_scan(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> tuple[list[bytes], list[Ready]]:
-        """Give those that come back; the others are remembered as if they had passed through the small queue."""
-        ghosts, mask = self._ghosts, len(self._ghosts) - 1
-        staying, their_answers = [], []
-        for key, ready in zip(keys, answers, strict=True):
-            mark = hash(key)
-            # Two slots: of two keys with one slot in common, each would drive the other out at every scan.
-            first, second = mark & mask, mark >> 32 & mask
-            if ghosts[first] == mark or ghosts[second] == mark:
-                staying.append(key)
-                their_answers.append(ready)
-            else:
-                ghosts[first] = ghosts[second] = mark
-        return staying, their_answers
 
     def _welcome_back(self, keys: Sequence[bytes]) -> Sequence[bytes]:
         """Enter those that left lately into the main queue, and give the others."""

@@ -152,10 +152,8 @@ class Caching:
         self._is_troubled = False
         if not query.is_shared:
             return given
-        if self._cache.put(keys, given) < len(keys):
-            # Some cannot be kept: perhaps because there is no answer.
-            return self._or_stale(query, keys, given)
-        return given
+        self._cache.put(keys, given)
+        return self._or_stale(query, keys, given) if FAULT in [ready.outcome for ready in given] else given
 
     def _or_stale(self, query: Query, keys: Sequence[bytes], given: Sequence[Ready]) -> Sequence[Ready]:
         """Put stale answers, where they are held, in the place of those that the store did not give."""
