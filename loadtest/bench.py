@@ -111,11 +111,11 @@ def _scaled(figures: Figures, rate: float) -> float:
 def _promise_transport(figures: Figures) -> None:
     rows = {(row.kind, row.batch): row for row in figures.transport}
     unary, batch, cold = rows["hot", 0], rows["hot", 1_000], rows["cold", 1_000]
-    assert cold.store_cpu is not None
+    assert cold.store_share is not None
     figures.bars += [
         Bar(name="hot unary, of the echo's CPU", measured=unary.ratio, bound=1.25, is_floor=False),
         _floor("hot batch of 1,000, of unary's rate", batch.per_cpu_second / unary.per_cpu_second, 100),
-        _floor("cold batch of 1,000, of py-lmdb's batch rate", cold.store_cpu / cold.node_cpu, 0.4),
+        _floor("cold batch of 1,000, of py-lmdb's batch rate", cold.store_share, 0.4),
     ]
 
 
@@ -166,13 +166,16 @@ def _names(kind: str, size: int, number: int, fresh: Iterator[int]) -> list[byte
 
 
 def _summary(kind: str, size: int, ours: list[Driven], bare: list[Driven], alone: list[float]) -> Transport:
-    node_cpu = statistics.median(each.cpu / each.identifiers for each in ours)
+    node_cpus = [each.cpu / each.identifiers for each in ours]
+    node_cpu = statistics.median(node_cpus)
+    shares = [store / (node * 1e6) for store, node in zip(alone, node_cpus, strict=False)]
     return Transport(
         kind=kind,
         batch=size,
         node_cpu=node_cpu * 1e6,
         echo_cpu=statistics.median(each.cpu / each.identifiers for each in bare) * 1e6,
         store_cpu=statistics.median(alone) if alone else None,
+        store_share=statistics.median(shares) if shares else None,
         per_cpu_second=1 / node_cpu,
         p50_ms=statistics.median(each.quantile(0.5) for each in ours) * 1e3,
         p99_ms=statistics.median(each.quantile(0.99) for each in ours) * 1e3,

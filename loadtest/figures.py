@@ -13,7 +13,8 @@ from rich.table import Table
 class Transport(Struct, frozen=True, kw_only=True):
     """One kind of call, beside the bare echo of the same bytes and, for cold ones, the store's own read.
 
-    Times are medians over the rounds; CPU is microseconds of the serving process for each identifier.
+    Times are medians over the rounds; CPU is microseconds of the serving process for each identifier. `store_share`
+    is the store's own CPU of the node's: the median of the rounds' ratios, each of the two measured side by side.
     """
 
     kind: str
@@ -21,6 +22,7 @@ class Transport(Struct, frozen=True, kw_only=True):
     node_cpu: float
     echo_cpu: float
     store_cpu: float | None
+    store_share: float | None
     per_cpu_second: float
     p50_ms: float
     p99_ms: float

@@ -20,7 +20,7 @@ from resolver.errors import Fault, Reason
 from resolver.units import Size
 
 SCAN: Final = 256
-"""More new keys than this at once are a scan: of those, when there is no room left, only a sample is entered.
+"""More missing keys than this at once are a scan: of those, when there is no room left, only a sample is entered.
 
 Bimodal insertion (Qureshi et al., "Adaptive insertion policies for high performance caching", ISCA 2007): what is
 asked for once costs nearly nothing, and what is asked for again and again is all there after a few rounds.
@@ -98,8 +98,7 @@ class MemoryCache:
         if not keys:
             return 0
         outcome, newest = answers[0].outcome, self._newest
-        is_new = self._entries.keys().isdisjoint(keys)
-        if is_new and len(keys) > SCAN and self._share_for(outcome).evicted:
+        if len(keys) > SCAN and self._share_for(outcome).evicted:
             keys, answers = _of_a_scan(keys, answers)
         odd = [
             ready
@@ -110,7 +109,7 @@ class MemoryCache:
             or ready.place
             or len(ready.frame) > ENTRY_MAX
         ]
-        if odd or not is_new:
+        if odd or not self._entries.keys().isdisjoint(keys):
             return self._put_mixed(keys, answers)
         self._share_for(outcome).add(keys, answers)
         return len(keys)
