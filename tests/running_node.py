@@ -170,7 +170,12 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def children_of(pid: int) -> set[int]:
-    """The processes that this one has started and that run."""
+def children_of(pid: int, module: str = "") -> set[int]:
+    """The processes that this one has started and that run; with a module, only those that have come to run it.
+
+    Until its exec a child shares its parent's memory and command line, and the parent waits: stopping the one then
+    stops the other.
+    """
     path = Path(f"/proc/{pid}/task/{pid}/children")
-    return {int(child) for child in path.read_text().split() if is_running(int(child))}
+    children = {int(child) for child in path.read_text().split() if is_running(int(child))}
+    return {child for child in children if module.encode() in Path(f"/proc/{child}/cmdline").read_bytes()}

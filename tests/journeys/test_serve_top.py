@@ -293,9 +293,9 @@ def test_a_port_that_a_stranger_has_is_refused_and_nothing_is_started(
 
 def test_told_to_stop_while_it_starts_it_stops(top_node: TopNode) -> None:
     node = top_node(workers=2, ready=False, TOPNODE_SERVING__DRAIN_GRACE="100ms")
-    wait_until(lambda: bool(children_of(node.pid)))
+    wait_until(lambda: bool(children_of(node.pid, "nodes.serving.owner")))
     # An owner that does not come up: the resolvers wait for it.
-    (owner,) = children_of(node.pid)
+    (owner,) = children_of(node.pid, "nodes.serving.owner")
     os.kill(owner, signal.SIGSTOP)
     node.signal(signal.SIGTERM)
     assert node.wait_ended() == 0
