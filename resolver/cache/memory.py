@@ -26,7 +26,7 @@ Bimodal insertion (Qureshi et al., "Adaptive insertion policies for high perform
 asked for once costs nearly nothing, and what is asked for again and again is all there after a few rounds.
 """
 
-_SAMPLE: Final = 8
+_SAMPLE: Final = 16
 """Of a scan one in so many is entered."""
 
 MARKERS_MAX: Final = 65_536

@@ -70,6 +70,8 @@ class Caching:
         is_current = now <= self._following.current_until
         generation = self._routes.generation if is_current else _NO_GENERATION
         answers: list[Any] = list(map(self._find, query.identifiers))
+        if not any(answers):
+            return await self._complete(query, answers, range(len(answers)), now=now, is_current=is_current)
         missed: list[int] = []
         for place, ready in enumerate(answers):
             if ready is not None and ready.expires > now and ready.generation == generation:
@@ -92,7 +94,7 @@ class Caching:
         return made.answers(wanted, given)
 
     async def _complete(
-        self, query: Query, answers: list[Any], missed: list[int], *, now: float, is_current: bool
+        self, query: Query, answers: list[Any], missed: Sequence[int], *, now: float, is_current: bool
     ) -> Sequence[Ready]:
         """Answer the places that were missed at first sight; what stands in them was held and judged unfit."""
         names = query.identifiers

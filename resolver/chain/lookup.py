@@ -54,7 +54,7 @@ class Lookup:
         now, as_of, generation = self._clock.monotonic(), fetched.as_of, self._routes.generation
         found_until = now + self._positive_for if may_keep else 0.0
         absent_until = now + self._absent_for if may_keep else 0.0
-        heads, heads_end, outcome_at, answers = HEADS, len(HEADS), OUTCOME_AT, []
+        heads, heads_end, outcome_at, join, answers = HEADS, len(HEADS), OUTCOME_AT, b"".join, []
         lines: dict[bytes, _Line] = {}
         for key, body in zip(keys, fetched.bodies, strict=True):
             prefix = key.partition(b"/")[0]
@@ -68,9 +68,9 @@ class Lookup:
             if body is None or tail is None or body[outcome_at] != FOUND:
                 answers.append(self._other(prefix, body, absent_until, as_of))
                 continue
-            answer = body + tail
+            length = len(body) + len(tail)
             # As wire.frame does, without the call: this loop is a third of what the links cost.
-            framed = heads[len(answer)] + answer if len(answer) < heads_end else frame(answer)
+            framed = join((heads[length], body, tail)) if length < heads_end else frame(body + tail)
             answers.append(Ready(framed, FOUND, found_until, epoch, generation, as_of))
         return answers
 

@@ -155,7 +155,7 @@ def test_of_a_scan_in_large_batches_a_sample_is_kept_and_all_of_what_comes_back(
     put(cache, (f"filler {number}" for number in range(20_000)))
     scan = [b"scan %d" % number for number in range(1_000)]
     cache.put(scan, [found() for _ in scan])
-    assert sum(given(cache, key) is not None for key in scan) == 125
+    assert sum(given(cache, key) is not None for key in scan) in {62, 63}
     for _ in range(100):
         missing = [key for key in scan if given(cache, key) is None]
         cache.put(missing, [found() for _ in missing])
