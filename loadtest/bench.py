@@ -22,7 +22,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from loadtest import local, workload
+from loadtest import local, proofs, registering, workload
 from loadtest.cores import generator_cores, pin, server_core
 from loadtest.driver import Call, Driven, Loop
 from loadtest.figures import Bar, Figures, Transport
@@ -83,17 +83,44 @@ def _measure(folder: Path, console: Console) -> Figures:
     figures.bars.append(
         _floor("topnode load, against its bound scaled by the echo", rate / _scaled(figures, 60_000), 1)
     )
+    with console.status("registering") as status:
+        found = uvloop.run(registering.measure(folder, status.update))
+    _promise_registering(found, figures)
     with console.status("memory of the cache"):
         overhead = local.cache_overhead(200_000)
-    figures.bars.append(Bar(name="cache overhead, bytes an entry", measured=overhead, bound=300, is_floor=False))
+    figures.bars.append(_ceiling("cache overhead, bytes an entry", overhead, 300))
     with console.status("a store of 10,000,000 records"):
         for used in folder.iterdir():
             if used.name != "store" and used.is_dir():
                 shutil.rmtree(used)
         asyncio.run(workload.build_store(folder / "grown", GROWN))
         ratio = local.growth(folder / "store", RECORDS, folder / "grown", GROWN, lookups=20_000)
-    figures.bars.append(Bar(name="cold lookup, 10 M records beside 1 M", measured=ratio, bound=1.5, is_floor=False))
+    figures.bars.append(_ceiling("cold lookup, 10 M records beside 1 M", ratio, 1.5))
     return figures
+
+
+def _promise_registering(found: registering.Registering, figures: Figures) -> None:
+    figures.notes["registered in bulk, identifiers for each CPU second"] = found.bulk
+    figures.notes["registered singly, a second"] = found.singles
+    figures.notes["py-lmdb's durable commits, a second"] = found.commits
+    bulk = found.bulk / _scaled(figures, 60_000)
+    figures.bars += [
+        _floor("registering 1,000 in an envelope, against its bound scaled by the echo", bulk, 1),
+        _floor("registering singly, of the store's durable commits", found.single_share, 0.5),
+        _ceiling("registering singly at half load, p99 in ms", found.p99_at_half * 1e3, 20),
+        _ceiling("visible to resolvers under load, seconds", found.visible, 1),
+        _ceiling("journal beside envelopes of 1,000, percent", found.journal_share * 100, 1),
+        _ceiling("journal beside an envelope of one, bytes", found.journal_bytes, 400),
+    ]
+    proven = proofs.measure()
+    figures.bars += [
+        _ceiling("inclusion proof at 10 M entries, ms", proven.proof * 1e3, 1),
+        _ceiling("receipt verified at 10 M entries, ms", proven.verification * 1e3, 1),
+    ]
+
+
+def _ceiling(name: str, measured: float, bound: float) -> Bar:
+    return Bar(name=name, measured=measured, bound=bound, is_floor=False)
 
 
 def _floor(name: str, measured: float, bound: float) -> Bar:
@@ -114,7 +141,7 @@ def _promise_transport(figures: Figures) -> None:
     unary, batch, cold = rows["hot", 0], rows["hot", 1_000], rows["cold", 1_000]
     assert cold.store_share is not None
     figures.bars += [
-        Bar(name="hot unary, of the echo's CPU", measured=unary.ratio, bound=1.25, is_floor=False),
+        _ceiling("hot unary, of the echo's CPU", unary.ratio, 1.25),
         _floor("hot batch of 1,000, of unary's rate", batch.per_cpu_second / unary.per_cpu_second, 100),
         _floor("cold batch of 1,000, of py-lmdb's batch rate", cold.store_share, 0.4),
     ]
@@ -187,7 +214,8 @@ def _summary(kind: str, size: int, ours: list[Driven], bare: list[Driven], alone
 def _node(store: Path) -> Iterator[tuple[int, int]]:
     """A real node in one process, on the servers' core."""
     command = [sys.executable, "-m", "nodes", "serve", "top", "--data", str(store), "--workers", "0", "--json"]
-    command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warning"]
+    command += ["--listen", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    command += ["--log-level", "warning"]
     with _pinned(command) as serving:
         started = json.loads(_first_line(serving))
         yield int(started["address"].rpartition(":")[2]), serving.pid

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
 from msgspec import Struct
@@ -72,6 +72,30 @@ class Loop:
         cpu = cpu_seconds(self._pid) - cpu
         latencies.sort()
         return Driven(len(latencies), counts[0], wall, cpu, latencies)
+
+    async def paced(self, calls: Sequence[Call], *, rate: float) -> Driven:
+        """Send calls of one method at an even rate, come what may; latencies count from when each was due."""
+        latencies: list[float] = []
+        methods: list[grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = [
+            channel.unary_unary(calls[0].method) for channel in self._channels
+        ]
+        cpu, began = cpu_seconds(self._pid), time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number, call in enumerate(calls):
+                due = began + number / rate
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(_timed(methods[number % len(methods)], call, due, latencies))
+        wall = time.perf_counter() - began
+        latencies.sort()
+        identifiers = sum(call.identifiers for call in calls)
+        return Driven(len(latencies), identifiers, wall, cpu_seconds(self._pid) - cpu, latencies)
+
+
+async def _timed(
+    send: "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]", call: Call, due: float, latencies: list[float]
+) -> None:
+    await send(call.request, timeout=CALL_TIMEOUT)
+    latencies.append(time.perf_counter() - due)
 
 
 async def _caller(

@@ -23,10 +23,11 @@ from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.chain import Chain, ChainSettings
 from resolver.clock import SystemClock
 from resolver.following import Following, FollowingSettings
+from resolver.holders import Holders
 from resolver.query import Query
 from resolver.routes import RouteTable
-from resolver.store import Checkpoint
 from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner
+from resolver.trust.actors import NodeTable
 from resolver.units import Size
 
 ROUNDS: Final = 3
@@ -71,15 +72,14 @@ def append_rates(folder: Path, count: int) -> Appends:
 def _plain_append(path: Path, count: int) -> float:
     environment = lmdb.open(str(path), map_size=64 << 30, max_dbs=4)
     records = environment.open_db(b"records")
-    body = wire.record_body(workload.example_record(), public=True)
     took = 0.0
-    # Sorted by key: within one prefix the numbers already are.
+    # The same bytes as ours gets, sorted by key: within one prefix the numbers already are.
     for first in range(0, count, workload.PART):
-        items = sorted((write.key, body) for write in workload.writes(range(first, first + workload.PART)))
+        items = sorted((write.key, write.public) for write in workload.writes(range(first, first + workload.PART)))
         began = time.perf_counter()
-        for start in range(0, len(items), 20_000):
+        for start in range(0, len(items), workload.ENTRY):
             with environment.begin(write=True, db=records) as transaction, transaction.cursor() as cursor:
-                cursor.putmulti(items[start : start + 20_000], append=True)
+                cursor.putmulti(items[start : start + workload.ENTRY], append=True)
         took += time.perf_counter() - began
     environment.close()
     return count / took
@@ -88,21 +88,21 @@ def _plain_append(path: Path, count: int) -> float:
 async def _bulk_load(path: Path, count: int) -> tuple[float, float]:
     writer = EmbeddedWriter.open(path, owner=Owner.here("benchmark", clock=SystemClock()))
     try:
-        await writer.commit(prefixes=workload.prefixes())
-        evens = await _load_parts(writer, count, offset=0)
+        await workload.put(writer, prefixes=workload.prefixes())
+        evens = await _put_parts(writer, count, offset=0)
         # A full store: the same prefixes again, between and behind what is there.
-        odds = await _load_parts(writer, count, offset=count // 2)
+        odds = await _put_parts(writer, count, offset=count // 2)
     finally:
         writer.close()
     return evens, odds
 
 
-async def _load_parts(writer: EmbeddedWriter, count: int, *, offset: int) -> float:
+async def _put_parts(writer: EmbeddedWriter, count: int, *, offset: int) -> float:
     took = 0.0
     for first in range(0, count, workload.PART):
         writes = workload.writes(range(offset + first, offset + first + workload.PART))
         began = time.perf_counter()
-        await writer.load(writes, (), name="benchmark", checkpoint=Checkpoint(lines=first))
+        await workload.put(writer, writes)
         took += time.perf_counter() - began
     return count / took
 
@@ -186,9 +186,9 @@ async def _cold_median(path: Path, names: Sequence[bytes]) -> float:
 
 
 async def _chain(reader: EmbeddedReader) -> Chain:
-    clock, registry, routes = SystemClock(), CollectorRegistry(), RouteTable()
+    clock, registry, routes, nodes = SystemClock(), CollectorRegistry(), RouteTable(), NodeTable()
     cache = MemoryCache(MemorySettings(), registry)
-    following = Following(reader, routes, cache, clock, FollowingSettings(), registry)
+    following = Following(reader, routes, cache, clock, FollowingSettings(), registry, nodes=nodes)
     await following.start()
     return chain.build(
         node="top",
@@ -197,6 +197,7 @@ async def _chain(reader: EmbeddedReader) -> Chain:
         routes=routes,
         cache=cache,
         following=following,
+        holders=Holders("top", nodes=nodes, routes=routes, is_current=lambda: following.is_current),
         settings=ChainSettings(),
         registry=registry,
     )

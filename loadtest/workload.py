@@ -10,22 +10,29 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from loadtest.driver import Call
+from registry.journal import Journal
+from registry.keyring import JOURNAL_FILE, kept_key
 from resolver import wire
 from resolver.clock import SystemClock
 from resolver.handle import Handle
 from resolver.record import Record, Value
 from resolver.routes import Hosting, Prefix
-from resolver.store import Checkpoint, Write
+from resolver.store import Commit, Entry, Write
 from resolver.store.embedded import EmbeddedWriter, Owner
+from resolver.trust.notes import origin_of
 from resolver.v1 import resolver_pb2 as pb
 
 ENTERPRISES: Final = 40
 """Prefixes over which the identifiers are spread."""
 
 PART: Final = 100_000
-"""Records written at once."""
+"""Records made at once; so many neighbours stand under one prefix."""
+
+ENTRY: Final = 16_384
+"""Records in one entry of the journal, and so in one transaction: those of a chunk of an import."""
 
 _EXAMPLE: Final = "88.111.10/BRK-000000000"
 _SERIAL: Final = b"000000000"
@@ -92,15 +99,37 @@ def prefix_rows() -> Iterator[bytes]:
 
 
 async def build_store(path: Path, count: int) -> None:
-    """Make a store with this many records."""
+    """Make a store with this many records, on which a node can be started."""
     writer = EmbeddedWriter.open(path, owner=Owner.here("benchmark", clock=SystemClock()))
     try:
-        await writer.commit(prefixes=prefixes())
+        journal = await Journal.open(writer, kept_key(path / JOURNAL_FILE), origin_of("top"))
+        await journal.commit(list(_entries((), prefixes())))
         for first in range(0, count, PART):
-            part = range(first, min(first + PART, count))
-            await writer.load(writes(part), (), name="benchmark", checkpoint=Checkpoint(lines=part.stop))
+            for entry in _entries(writes(range(first, min(first + PART, count)))):
+                await journal.commit([entry])
     finally:
         writer.close()
+
+
+async def put(writer: EmbeddedWriter, records: Sequence[Write] = (), prefixes: Sequence[Prefix] = ()) -> None:
+    """Write this, without a journal: no node can be started on it."""
+    for entry in _entries(records, prefixes):
+        await writer.commit(Commit(entries=[entry]))
+
+
+def _entries(records: Sequence[Write], prefixes: Sequence[Prefix] = ()) -> Iterator[Entry]:
+    """Make entries that nobody has signed."""
+    for first in range(0, max(len(records), 1), ENTRY):
+        request = uuid4().bytes
+        yield Entry(
+            statement=request,
+            artefacts=(),
+            result=b"",
+            request=request,
+            at=int(SystemClock().wall()),
+            writes=records[first : first + ENTRY],
+            prefixes=() if first else prefixes,
+        )
 
 
 def shuffled(count: int, seed: int) -> list[int]:

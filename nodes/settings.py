@@ -10,13 +10,16 @@ from nodes import layers
 from nodes.listening import Address
 from nodes.logs import LogSettings
 from nodes.serving.restarts import RestartSettings
+from registry.settings import RegistrySettings
 from resolver.cache.memory import MemorySettings
 from resolver.chain import ChainSettings
 from resolver.errors import Fault, Reason
 from resolver.following import FollowingSettings
 from resolver.front.grpc import FrontSettings
 from resolver.rpc.serving import ServingSettings
-from resolver.rpc.tls import read_server
+from resolver.rpc.tls import ServerTls, read_server
+from resolver.trust.keys import PrivateKey
+from resolver.trust.operators import Operators
 
 WORKERS_MAX: Final = 1_024
 
@@ -42,6 +45,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     chain: ChainSettings = ChainSettings()
     memory: MemorySettings = MemorySettings()
     following: FollowingSettings = FollowingSettings()
+    registry: RegistrySettings = RegistrySettings()
     log: LogSettings = LogSettings()
     restarts: RestartSettings = RestartSettings()
 
@@ -71,13 +75,23 @@ def check(settings: NodeSettings) -> None:
     """Check what can be checked without starting: addresses, and the files that are named.
 
     Raises:
-        Fault: SETTING_INVALID, FILE_UNREADABLE.
+        Fault: SETTING_INVALID, FILE_UNREADABLE, KEY_INVALID.
     """
     Address.from_text(settings.serving.address, field="serving.address")
+    Address.from_text(settings.registry.address, field="registry.address")
     Address.from_text(settings.admin, field="admin")
-    if settings.serving.tls:
-        try:
-            read_server(settings.serving.tls)
-        except Fault as fault:
-            field = f"serving.{fault.field}"
-            raise Fault(fault.reason, fault.detail, field=field, variables=fault.variables) from None
+    _check_tls(settings.serving.tls, "serving")
+    _check_tls(settings.registry.tls, "registry")
+    Operators.read(settings.registry.operators)
+    if settings.registry.key:
+        PrivateKey.from_file(settings.registry.key)
+
+
+def _check_tls(tls: ServerTls | None, section: str) -> None:
+    if tls is None:
+        return
+    try:
+        read_server(tls)
+    except Fault as fault:
+        field = f"{section}.{fault.field}"
+        raise Fault(fault.reason, fault.detail, field=field, variables=fault.variables) from None

@@ -1,4 +1,4 @@
-"""The resolver tier of a top-level node, put together: store, routes, cache, chain, front, server."""
+"""The resolver tier of a top-level node, put together: store, routes, nodes, cache, chain, front, server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,14 +9,19 @@ from prometheus_client import CollectorRegistry
 
 from nodes.settings import NodeSettings
 from nodes.version import software_version
+from registry.keyring import read_operators
 from resolver import chain
 from resolver.cache.memory import MemoryCache
 from resolver.clock import Clock
 from resolver.following import Following
 from resolver.front.grpc import NodeCard, ResolverFront
+from resolver.holders import Holders
 from resolver.routes import RouteTable
 from resolver.rpc.serving import Server, build_server
 from resolver.store import StoreReader
+from resolver.trust.actors import NodeTable
+from resolver.trust.operators import Operators
+from resolver.trust.queries import QueryVerifier
 
 TIER: Final = "top"
 
@@ -28,14 +33,24 @@ CURRENCY_SECONDS: Final = 0.25
 
 
 class Resolver:
-    """A resolver over a store. It follows the store and serves as long as the context `serving` lasts."""
+    """A resolver over a store. It follows the store and serves as long as the context `serving` lasts.
+
+    `operators` are those of this node, who may sign queries as nodes may.
+    """
 
     def __init__(
-        self, store: StoreReader, secret: bytes, settings: NodeSettings, clock: Clock, registry: CollectorRegistry
+        self,
+        store: StoreReader,
+        secret: bytes,
+        settings: NodeSettings,
+        operators: Operators,
+        clock: Clock,
+        registry: CollectorRegistry,
     ) -> None:
-        routes = RouteTable()
+        routes, nodes = RouteTable(), NodeTable()
         cache = MemoryCache(settings.memory, registry)
-        self._following = Following(store, routes, cache, clock, settings.following, registry)
+        self._following = Following(store, routes, cache, clock, settings.following, registry, nodes=nodes)
+        holders = Holders(settings.node, nodes=nodes, routes=routes, is_current=lambda: self._following.is_current)
         self._chain = chain.build(
             node=settings.node,
             clock=clock,
@@ -43,6 +58,7 @@ class Resolver:
             routes=routes,
             cache=cache,
             following=self._following,
+            holders=holders,
             settings=settings.chain,
             registry=registry,
         )
@@ -51,6 +67,8 @@ class Resolver:
             chain=self._chain,
             records=store,
             routes=routes,
+            holders=holders,
+            signatures=QueryVerifier(settings.node, nodes, operators, clock),
             node=_card(settings),
             applied_index=lambda: self._following.applied,
             settings=settings.front,
@@ -100,6 +118,7 @@ async def build_resolver(
     """Put a resolver together.
 
     Raises:
-        Fault: FILE_UNREADABLE naming a TLS file, STORE_UNAVAILABLE.
+        Fault: FILE_UNREADABLE naming a TLS file or one of an operator's key, KEY_INVALID, STORE_UNAVAILABLE.
     """
-    return Resolver(store, await store.secret(), settings, clock, registry)
+    operators = read_operators(settings.registry, settings.data)
+    return Resolver(store, await store.secret(), settings, operators, clock, registry)

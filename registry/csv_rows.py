@@ -5,14 +5,18 @@ Nothing here raises for a row that cannot be read: a Fault stands in its place, 
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from msgspec import Struct
 
 from registry.rows import ROW_BYTES, IdentifierRow, Line, ValueRow, too_long
-from resolver.bounds import VALUE_DATA_BYTES
+from resolver.bounds import RECORD_VALUES, VALUE_DATA_BYTES
 from resolver.errors import Fault, Reason
 from resolver.record import Value
+
+_ROW: Final = 64
+_VALUE: Final = 48
+"""What a row, and a value, come to in a chunk, beside what stands in them."""
 
 
 class Column(NamedTuple):
@@ -52,11 +56,17 @@ class Columns(Struct, frozen=True, kw_only=True):
         _check_indexes(values.values())
         return cls(names=tuple(names), identifier=identifier, registrant=registrant, values=values)
 
+    @property
+    def row_content(self) -> int:
+        """What a row with the most values comes to in a chunk, beside its data, in bytes."""
+        types = max((len(column.type.encode()) for column in self.values.values()), default=0)
+        return _ROW + min(len(self.values), RECORD_VALUES) * (_VALUE + types)
+
     def row(self, cells: Sequence[str]) -> IdentifierRow:
         """Read the cells of one row; empty ones make no value.
 
         Raises:
-            Fault: ROW_MALFORMED, VALUE_INVALID; the field is the name of the column.
+            Fault: ROW_MALFORMED, VALUE_INVALID; the field is the name of the column; RECORD_TOO_LARGE.
         """
         if len(cells) != len(self.names):
             raise Fault(Reason.ROW_MALFORMED, f"The row has {len(cells)} cells; the header has {len(self.names)}.")
@@ -65,9 +75,16 @@ class Columns(Struct, frozen=True, kw_only=True):
             for place, column in self.values.items()
             if cells[place]
         ]
+        _check_count(values)
         identifier = _octets("identifier", cells[self.identifier]).decode()
         registrant = "" if self.registrant is None else _octets("registrant", cells[self.registrant]).decode()
         return IdentifierRow(identifier=identifier, values=values, registrant=registrant)
+
+
+def _check_count(values: Sequence[ValueRow]) -> None:
+    if len(values) > RECORD_VALUES:
+        detail = f"The record has {len(values)} values; {RECORD_VALUES} are allowed."
+        raise Fault(Reason.RECORD_TOO_LARGE, detail, field="values")
 
 
 def _column(name: str, number: int) -> Column:

@@ -7,17 +7,18 @@ from msgspec import Struct
 
 from registry.csv_rows import Columns, split_csv
 from registry.rows import BYTE_ORDER_MARK, ROW_BYTES, RowFormat
+from resolver.bounds import CHUNK_BYTES
 from resolver.errors import Fault, Reason
 
 
 class PartBounds(Struct, frozen=True, kw_only=True):
-    """How large a part may be. The longest row fits into a part, and the longest header beside one into a request."""
+    """How large a part may be: so that it is durable within a second, and the longest row fits into it."""
 
-    octets: int = 2 * 1024 * 1024
-    """Bytes of its rows: half of what a request may have."""
+    octets: int = 8 * 1024 * 1024
+    """Bytes of its rows."""
 
-    lines: int = 4_096
-    """If each of them is refused, the answer still has some megabytes only."""
+    lines: int = 16_384
+    """Lines of its rows, or fewer, where that many rows would be too much for one chunk."""
 
     row: int = ROW_BYTES
     """Bytes of a row; of a longer one a single byte more is kept."""
@@ -25,23 +26,27 @@ class PartBounds(Struct, frozen=True, kw_only=True):
 
 BOUNDS: Final = PartBounds()
 
+_CONTENT: Final = CHUNK_BYTES // 4 * 3
+"""What the rows of a part may come to in a chunk, beside the data in them."""
+
 
 class Part(Struct, frozen=True, kw_only=True):
     """Whole rows. Where they begin and end in the input, in bytes, and the number of their first line, from 1.
 
-    Only the last part of an input may end without a line end. Of a row that is too long just enough is kept to
-    see that it is.
+    Only the last part of an input may end without a line end; it may also have no row at all. Of a row that is too
+    long just enough is kept to see that it is.
     """
 
     offset: int
     end_offset: int
     first_line: int
     rows: bytes
+    is_last: bool = False
 
     @property
     def last_line(self) -> int:
-        """The number of the last line."""
-        return self.first_line + self.rows.count(b"\n", 0, -1)
+        """The number of the last line; that of the line before, where there is none."""
+        return self.first_line + self.rows.count(b"\n", 0, -1) - (not self.rows)
 
 
 class Cutter:
@@ -54,11 +59,14 @@ class Cutter:
         self.columns: tuple[str, ...] | None = None if row_format is RowFormat.CSV else ()
         self._format = row_format
         self._bounds = bounds
+        self._lines_max = bounds.lines
         self._buffer = bytearray()
+        self._line_ends = 0
         self._offset = 0
         self._line = 1
         self._dropped = 0
         self._is_ended = False
+        self._is_due = False
 
     def add(self, octets: bytes) -> None:
         """Take the next bytes.
@@ -67,6 +75,7 @@ class Cutter:
             Fault: ROW_MALFORMED or VALUE_INVALID when the header is none.
         """
         self._buffer += octets
+        self._line_ends += octets.count(b"\n")
         if self.columns is None:
             self._take_header()
 
@@ -81,13 +90,21 @@ class Cutter:
             self._take_header()
 
     def parts(self) -> Iterator[Part]:
-        """Give the parts that are complete; at the end of the input, all that is left."""
-        while len(self._buffer) >= self._bounds.octets or (self._is_ended and self._buffer):
+        """Give the parts that are complete; at the end of the input, all that is left.
+
+        A part is not complete before a byte behind it is there: so that it is known which one is the last.
+        """
+        while self._is_full or (self._is_ended and self._buffer):
             end = self._whole_rows()
             if end:
                 yield self._cut(end)
-            else:
+            elif len(self._buffer) > self._bounds.octets:
                 self._shorten()
+            else:
+                return
+        if self._is_ended and self._is_due:
+            # A load that had come to this place before it was interrupted still has to be ended.
+            yield self._cut(0)
 
     def skip_to(self, offset: int, lines: int) -> int:
         """Go on behind this many bytes and lines of the input; gives how many of the bytes were not fed yet.
@@ -101,9 +118,15 @@ class Cutter:
         if offset < begin:
             raise Fault(Reason.LOAD_OUT_OF_STEP, "The load has come to a place within this input's header.")
         passed = min(offset - begin, len(self._buffer))
+        self._line_ends -= self._buffer.count(b"\n", 0, passed)
         del self._buffer[:passed]
         self._offset, self._line, self._dropped = offset, lines + 1, 0
+        self._is_due = True
         return offset - begin - passed
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._buffer) > self._bounds.octets or self._line_ends > self._lines_max
 
     def _take_header(self) -> None:
         window = bytes(self._buffer[: self._bounds.row + 1])
@@ -115,10 +138,13 @@ class Cutter:
             raise Fault(Reason.ROW_MALFORMED, "A CSV input begins with a header row; there is none.")
         if isinstance(header.cells, Fault):
             raise header.cells
-        self.columns = Columns.from_names(header.cells).names
+        columns = Columns.from_names(header.cells)
+        self.columns = columns.names
+        self._lines_max = max(1, min(self._lines_max, _CONTENT // columns.row_content))
         # The first part begins where the input does: nothing of the input is in no part.
         self._dropped = len(header.octets) + (len(BYTE_ORDER_MARK) if window.startswith(BYTE_ORDER_MARK) else 0)
         self._line += header.lines
+        self._line_ends -= self._buffer.count(b"\n", 0, self._dropped)
         del self._buffer[: self._dropped]
 
     def _whole_rows(self) -> int:
@@ -126,10 +152,26 @@ class Cutter:
         window = bytes(self._buffer[: self._bounds.octets])
         is_last = self._is_ended and len(window) == len(self._buffer)
         if self._format is RowFormat.CSV:
-            return _end_of_rows(window, self._bounds.lines, is_last=is_last)
-        if window.count(b"\n") > self._bounds.lines:
-            return len(window) - len(window.split(b"\n", self._bounds.lines)[-1])
+            return self._end_of_csv(window, is_last=is_last)
+        if self._line_ends > self._lines_max and window.count(b"\n") > self._lines_max:
+            return len(window) - len(window.split(b"\n", self._lines_max)[-1])
         return len(window) if is_last else window.rfind(b"\n") + 1
+
+    def _end_of_csv(self, window: bytes, *, is_last: bool) -> int:
+        """Give the end of the rows that surely end in this window.
+
+        A row that cannot be read may end behind the window. It ends the part, so that the next window begins with it;
+        if it cannot be read where there is room for the longest row that is allowed, it never can.
+        """
+        end = lines = 0
+        has_room = len(window) > self._bounds.row
+        for row in split_csv(window):
+            is_uncertain = not row.is_ended or (isinstance(row.cells, Fault) and (end or not has_room))
+            if lines >= self._lines_max or (is_uncertain and not is_last):
+                break
+            end += len(row.octets)
+            lines += row.lines
+        return end
 
     def _shorten(self) -> None:
         """Drop what is too much of the first row, as far as it is here."""
@@ -145,23 +187,10 @@ class Cutter:
             end_offset=self._offset + self._dropped + end,
             first_line=self._line,
             rows=bytes(self._buffer[:end]),
+            is_last=self._is_ended and end == len(self._buffer),
         )
         del self._buffer[:end]
+        self._line_ends -= part.rows.count(b"\n")
+        self._is_due = not part.is_last
         self._offset, self._line, self._dropped = part.end_offset, part.last_line + 1, 0
         return part
-
-
-def _end_of_rows(window: bytes, lines_max: int, *, is_last: bool) -> int:
-    """Give the end of the rows that surely end in this window.
-
-    A row that cannot be read may end behind the window. It ends the part, so that the next window begins with it and
-    has room for the longest row that is allowed: if it cannot be read then, it never can.
-    """
-    end = lines = 0
-    for row in split_csv(window):
-        is_uncertain = not row.is_ended or (end and isinstance(row.cells, Fault))
-        if lines >= lines_max or (is_uncertain and not is_last):
-            break
-        end += len(row.octets)
-        lines += row.lines
-    return end

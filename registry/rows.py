@@ -3,7 +3,7 @@
 How they are read is in `registry.ndjson_rows` and `registry.csv_rows`; what may be registered, in `registry.intake`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from operator import attrgetter
 from typing import Annotated, Final, Literal
@@ -13,15 +13,16 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from resolver.bounds import SECONDS_MAX
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule
-from resolver.record import DEFAULT_PERMISSIONS, DEFAULT_TTL, Absolute, Reference, Relative, Value
+from resolver.record import DEFAULT_LIFETIME, DEFAULT_PERMISSIONS, Absolute, Reference, Relative, Value
 from resolver.routes import Endpoint, Hosting, Prefix, PrefixState, Protocol
 
 ROW_BYTES: Final = 1024 * 1024
 """A row as it stands in the input; four times what a record may have, since JSON escapes and base64 lengthen it."""
 
-_PERMISSIONS_UNSAID: Final = f"{DEFAULT_PERMISSIONS:04b}"
+PERMISSIONS_UNSAID: Final = f"{DEFAULT_PERMISSIONS:04b}"
+"""Permissions of a value whose row says none: this very text, so that no text need be compared."""
+
 _PERMISSIONS: Final = {f"{bits:04b}": bits for bits in range(16)}
-_DEFAULT_LIFETIME: Final = Relative(DEFAULT_TTL)
 _INDEX: Final = attrgetter("index")
 
 
@@ -36,14 +37,14 @@ class RowFormat(IntEnum):
     CSV = 2
 
 
-class ReferenceRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ReferenceRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A pointer to a value of another record."""
 
     handle: str
     index: int
 
 
-class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One value: its data as text or as base64, and a time to live that is relative (`ttl`) or absolute."""
 
     index: int
@@ -53,7 +54,7 @@ class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc
     ttl: int | UnsetType = UNSET
     expires_at: int | UnsetType = UNSET
     timestamp: int | UnsetType = UNSET
-    permissions: str = _PERMISSIONS_UNSAID
+    permissions: str = PERMISSIONS_UNSAID
     references: list[ReferenceRow] = []
 
     def to_value(self, now: int) -> Value:
@@ -64,9 +65,9 @@ class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc
         """
         octets = self._octets() if self.data is UNSET or self.data_base64 is not UNSET else self.data.encode()
         timestamp = now if self.timestamp is UNSET else self.timestamp
-        if self.permissions != _PERMISSIONS_UNSAID or self.references or self.expires_at is not UNSET:
+        if self.permissions != PERMISSIONS_UNSAID or self.references or self.expires_at is not UNSET:
             return self._special_value(octets, timestamp)
-        lifetime = _DEFAULT_LIFETIME if self.ttl is UNSET else Relative(self.ttl)
+        lifetime = DEFAULT_LIFETIME if self.ttl is UNSET else Relative(self.ttl)
         return Value(index=self.index, type=self.type, data=octets, lifetime=lifetime, timestamp=timestamp)
 
     def _special_value(self, octets: bytes, timestamp: int) -> Value:
@@ -93,13 +94,29 @@ class ValueRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc
 
     def _lifetime(self) -> Relative | Absolute:
         if self.expires_at is UNSET:
-            return _DEFAULT_LIFETIME if self.ttl is UNSET else Relative(self.ttl)
+            return DEFAULT_LIFETIME if self.ttl is UNSET else Relative(self.ttl)
         if self.ttl is not UNSET:
             raise Fault(Reason.ROW_MALFORMED, "A value has `ttl` or `expires_at`; here are both.", field="ttl")
         return Absolute(self.expires_at)
 
 
-class IdentifierRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
+def to_values(rows: Sequence[ValueRow], now: int) -> tuple[Value, ...]:
+    """Build values, in the order of their indexes; those without a time stamp were changed now.
+
+    Raises:
+        Fault: VALUE_INVALID, ROW_MALFORMED; the field is a path: `values[2].index`.
+    """
+    values: list[Value] = []
+    for row in rows:
+        try:
+            values.append(row.to_value(now))
+        except Fault as fault:
+            raise _inside(f"values[{len(values)}]", fault) from None
+    values.sort(key=_INDEX)
+    return tuple(values)
+
+
+class IdentifierRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One identifier to be registered. Without a registrant it is the load's, or the prefix's holder."""
 
     identifier: str
@@ -107,22 +124,11 @@ class IdentifierRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     registrant: str = ""
 
     def to_values(self, now: int) -> tuple[Value, ...]:
-        """Build the values, in the order of their indexes.
-
-        Raises:
-            Fault: VALUE_INVALID, ROW_MALFORMED; the field is a path: `values[2].index`.
-        """
-        values: list[Value] = []
-        for row in self.values:
-            try:
-                values.append(row.to_value(now))
-            except Fault as fault:
-                raise _inside(f"values[{len(values)}]", fault) from None
-        values.sort(key=_INDEX)
-        return tuple(values)
+        """Build the values; as `to_values`."""
+        return to_values(self.values, now)
 
 
-class EndpointRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EndpointRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """Where the holder of a prefix answers."""
 
     protocol: Literal["grpc", "handle_tcp", "handle_udp", "http"]
@@ -135,7 +141,7 @@ class EndpointRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return Endpoint(Protocol[self.protocol.upper()], self.address, self.port, self.priority, self.tls_name)
 
 
-class PrefixRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PrefixRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One prefix to be allocated. Without a case rule it has its parent's."""
 
     prefix: str

@@ -29,7 +29,7 @@ class Standing(IntEnum):
     CACHED = 3
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Answer(Struct, frozen=True, kw_only=True, gc=False):
     """An answer, decoded. `authority` and `prefix` say whose word it is."""
 
     outcome: Outcome

@@ -40,3 +40,21 @@ SECONDS_MAX: Final = 2**32 - 1
 
 FILTER_TERMS: Final = 64
 """Types, and indexes, by which one request may filter."""
+
+ENVELOPE_BYTES: Final = 4 * 1024 * 1024
+"""A signed request as it arrives."""
+
+ENVELOPE_ROWS: Final = 1_000
+"""Rows in one signed request."""
+
+CHUNK_BYTES: Final = 64 * 1024 * 1024
+"""A chunk of an import, compressed and not."""
+
+CHUNK_ROWS: Final = 65_536
+"""Rows in a chunk: its statement, with a bit for each, stays below 65,535 bytes (C2SP tlog-tiles)."""
+
+STATEMENT_BYTES: Final = 65_535
+"""A statement of the journal, the bound of an entry in C2SP tlog-tiles."""
+
+ANSWERS_KEPT: Final = 90 * 86_400
+"""Seconds for which the same signed request gets its first answer again."""

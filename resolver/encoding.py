@@ -25,7 +25,7 @@ def varint(number: int) -> bytes:
     return bytes(octets)
 
 
-class _Heads(dict[int, bytes]):
+class Heads(dict[int, bytes]):
     """A tag with a number behind it, for every number: the small ones are made beforehand."""
 
     def __init__(self, tag: bytes) -> None:
@@ -36,23 +36,24 @@ class _Heads(dict[int, bytes]):
         return self._tag + varint(number)
 
 
-_IDENTIFIER: Final = _Heads(b"\x0a")  # Record field 1
-_VALUE: Final = _Heads(b"\x12")  # Record field 2
-_INDEX: Final = _Heads(b"\x08")  # Value field 1
-_DATA: Final = _Heads(b"\x1a")  # Value field 3
-_DATA[0] = b""
+IDENTIFIER: Final = Heads(b"\x0a")  # Record field 1
+VALUE: Final = Heads(b"\x12")  # Record field 2
+INDEX: Final = Heads(b"\x08")  # Value field 1
+DATA: Final = Heads(b"\x1a")  # Value field 3
+DATA[0] = b""
+"""What stands before each of these, by its length (the index: by itself)."""
 
 
 def encode_record(record: Record, *, public: bool) -> bytes:
     """Encode a record with all values, or only with those that everybody may read."""
     identifier = record.identifier.to_bytes()
-    pieces = [_IDENTIFIER[len(identifier)], identifier]
+    pieces = [IDENTIFIER[len(identifier)], identifier]
     for value in record.values:
         if public and not value.permissions & _PUBLIC_READ:
             continue
         octets = _value(value)
-        pieces += (_VALUE[len(octets)], octets)
-    pieces.append(_origin(record.registrant, record.registered_at, record.updated_at))
+        pieces += (VALUE[len(octets)], octets)
+    pieces.append(record_origin(record.registrant, record.registered_at, record.updated_at))
     if record.tombstone:
         pieces.append(_text(b"\x32", _tombstone(record.tombstone)))
     return b"".join(pieces)
@@ -61,11 +62,11 @@ def encode_record(record: Record, *, public: bool) -> bytes:
 def _value(value: Value) -> bytes:
     octets = b"".join(
         (
-            _INDEX[value.index],
-            _type(value.type),
-            _DATA[len(value.data)],
+            INDEX[value.index],
+            value_type(value.type),
+            DATA[len(value.data)],
             value.data,
-            _terms(value.lifetime, value.timestamp, value.permissions),
+            value_terms(value.lifetime, value.timestamp, value.permissions),
         )
     )
     return octets + _references(value.references) if value.references else octets
@@ -75,12 +76,14 @@ def _value(value: Value) -> bytes:
 
 
 @lru_cache(4_096)
-def _type(name: str) -> bytes:
+def value_type(name: str) -> bytes:
+    """Encode the type of a value."""
     return _text(b"\x12", name.encode())
 
 
 @lru_cache(4_096)
-def _terms(lifetime: Relative | Absolute, timestamp: int, permissions: int) -> bytes:
+def value_terms(lifetime: Relative | Absolute, timestamp: int, permissions: int) -> bytes:
+    """Encode what stands behind the data of a value that has no references."""
     return _until(lifetime) + _number(b"\x30", timestamp) + _number(b"\x38", permissions)
 
 
@@ -91,7 +94,8 @@ def _until(lifetime: Relative | Absolute) -> bytes:
 
 
 @lru_cache(4_096)
-def _origin(registrant: str, registered_at: int, updated_at: int) -> bytes:
+def record_origin(registrant: str, registered_at: int, updated_at: int) -> bytes:
+    """Encode what stands behind the values of a record that is no tombstone."""
     who = _text(b"\x1a", registrant.encode()) if registrant else b""
     return who + _number(b"\x20", registered_at) + _number(b"\x28", updated_at)
 

@@ -141,7 +141,7 @@ class Reason(Enum):
     LISTING_NOT_ALLOWED = Meaning(
         Kind.PERMISSION_DENIED,
         "This caller may not list identifiers here.",
-        "Ask the node's operator to name you in `front.listing.askers`.",
+        "Ask as its holder, as one above it or as an operator: sign the query, or show the node's certificate.",
     )
     ANSWER_TOO_LARGE = Meaning(
         Kind.RESOURCE_EXHAUSTED,
@@ -192,6 +192,136 @@ class Reason(Enum):
         "The rows do not follow on what this load has taken so far.",
         "Begin the load again: it tells where to go on.",
     )
+    ENVELOPE_MALFORMED = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "The request is not a signed envelope: a field is missing, unknown or repeated, or bytes are cut off.",
+        "Send the DSSE envelope exactly as it was signed.",
+    )
+    PAYLOAD_TYPE_UNKNOWN = Meaning(
+        Kind.INVALID_ARGUMENT, "The node knows no payload of this type here.", "See docs/registry.md for the kinds."
+    )
+    PAYLOAD_MALFORMED = Meaning(
+        Kind.INVALID_ARGUMENT, "The signed payload cannot be read; the field is named.", "Mend it, and sign it anew."
+    )
+    KEY_INVALID = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "This is no key that can be used here.",
+        "Use Ed25519, ECDSA P-256 or ML-DSA-65: `topnode key new` makes one.",
+    )
+    KEY_UNKNOWN = Meaning(
+        Kind.PERMISSION_DENIED, "No actor has registered this key.", "Apply first, or sign with the registered key."
+    )
+    KEY_NOT_ALLOWED = Meaning(
+        Kind.PERMISSION_DENIED, "This key may not sign any more.", "Sign with the key that took its place."
+    )
+    SIGNATURE_INVALID = Meaning(
+        Kind.PERMISSION_DENIED,
+        "The signature does not fit the payload and the key that it names.",
+        "Sign exactly the bytes that are sent.",
+    )
+    ACTOR_MISMATCH = Meaning(
+        Kind.PERMISSION_DENIED, "The key belongs to another actor than the head names.", "Name the key's own actor."
+    )
+    AUDIENCE_WRONG = Meaning(
+        Kind.PERMISSION_DENIED,
+        "The request was signed for another node or another method.",
+        "Sign it for this node and method; GetNodeInfo tells the node.",
+    )
+    ENVELOPE_EXPIRED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The time in which the request may be sent is over.",
+        "Correct the clock by the server's time, and sign it anew under the same request id.",
+    )
+    ENVELOPE_NOT_YET_VALID = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The request was issued in the future.",
+        "Correct the clock by the server's time, and sign it anew under the same request id.",
+    )
+    ENVELOPE_LIFETIME = Meaning(
+        Kind.INVALID_ARGUMENT, "A request may be sent for at most 5 minutes.", "Sign it with an earlier expiry."
+    )
+    NONCE_SPENT = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "This nonce was used before, for another request.",
+        "Sign it anew with a fresh nonce, under the same request id.",
+    )
+    REQUEST_ID_REUSED = Meaning(
+        Kind.ALREADY_EXISTS,
+        "Another request with other content was accepted under this request id.",
+        "Use a fresh request id for what is not a retry.",
+    )
+    NOT_AUTHORISED = Meaning(
+        Kind.PERMISSION_DENIED, "This actor may not do this.", "Have it signed by whoever may: the detail says who."
+    )
+    NODE_UNKNOWN = Meaning(Kind.NOT_FOUND, "No node has this identifier.", "Have it apply first.")
+    NODE_EXISTS = Meaning(
+        Kind.ALREADY_EXISTS, "There is a node with this identifier already.", "Apply under another identifier."
+    )
+    APPLICATIONS_WAITING = Meaning(
+        Kind.RESOURCE_EXHAUSTED,
+        "As many applications wait for a review as may wait at once.",
+        "Apply again later, or ask the operators of this node.",
+    )
+    NODE_NOT_ENABLED = Meaning(
+        Kind.PERMISSION_DENIED,
+        "The node is not enabled: it was not reviewed yet, or it was suspended, rejected or revoked.",
+        "Ask the operators of this node.",
+    )
+    NODE_STATE_CONFLICT = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The node's state does not allow this.",
+        "See the table of states in docs/registry.md.",
+    )
+    PREFIX_NOT_HELD = Meaning(
+        Kind.PERMISSION_DENIED,
+        "The prefix belongs to another holder.",
+        "Have it signed by the holder of the longest allocated prefix.",
+    )
+    PREFIX_STATE_CONFLICT = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The prefix's state does not allow this.",
+        "See the table of states in docs/registry.md.",
+    )
+    PREFIX_TERM_INVALID = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "A term ends in the future, and not after that of the prefix above.",
+        "Renew the prefix above first, or choose an earlier end.",
+    )
+    IDENTIFIER_UNKNOWN = Meaning(Kind.NOT_FOUND, "There is no such identifier to be changed.", "Register it first.")
+    VERSION_MISMATCH = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The record has another version than was expected: somebody changed it.",
+        "Read it again, and decide anew.",
+    )
+    ROW_REPEATED = Meaning(
+        Kind.INVALID_ARGUMENT, "Two rows of one request are about the same thing.", "Send them one after another."
+    )
+    ROW_NOT_TAKEN = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "All rows or none were asked for, and another row was refused.",
+        "Mend the refused rows, or ask for those that can be taken.",
+    )
+    CHUNK_MISMATCH = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "The chunk is not the one that the envelope names: its bytes differ, or it is not readable.",
+        "Send the chunk again, unchanged.",
+    )
+    INPUT_CHANGED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The input changed while it was read.",
+        "Load a copy that nobody writes to; rows that are already in are skipped.",
+    )
+    RECEIPT_INVALID = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The receipt does not prove what it should; the field is named.",
+        "Fetch it anew; where it stays so, the node's operator must explain.",
+    )
+    JOURNAL_DAMAGED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "Journal and store do not fit together; the place is named.",
+        "Rebuild the store from the journal, or restore a backup.",
+    )
+    ENTRY_UNKNOWN = Meaning(Kind.NOT_FOUND, "The journal has no entry of this index.", "See the checkpoint's size.")
     NODE_DRAINING = Meaning(
         Kind.UNAVAILABLE, "This process is being stopped.", "Retry: another process of the node answers."
     )

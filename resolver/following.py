@@ -1,4 +1,4 @@
-"""Following the store's feed: routes and caches learn here what another process wrote. Writes nothing itself."""
+"""Following the store's feed: routes, nodes and caches learn here what another process wrote. Nothing is written."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,10 +14,11 @@ from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.routes import RouteTable
 from resolver.store import Change, StoreReader
+from resolver.trust.actors import NodeTable
 from resolver.units import Duration
 
 _ROWS: Final = 1_000
-"""Rows of prefixes that are read at once."""
+"""Rows of prefixes, and of nodes, that are read at once; between two times, callers are served."""
 
 _CHANGES: Final = 100
 """Changes that are read and applied at once; between two times, callers are served. One names many keys."""
@@ -62,6 +63,8 @@ class Following:
         clock: Clock,
         settings: FollowingSettings,
         registry: CollectorRegistry,
+        *,
+        nodes: NodeTable,
     ) -> None:
         self.applied = 0
         self.current_until = float("-inf")
@@ -69,6 +72,7 @@ class Following:
         self.failed = self.restarted = 0
         self._store = store
         self._routes = routes
+        self._nodes = nodes
         self._cache = cache
         self._clock = clock
         self._settings = settings
@@ -85,7 +89,7 @@ class Following:
         return self._clock.monotonic() - (self.current_until - self._settings.bypass_after)
 
     async def start(self) -> None:
-        """Read all prefixes. What changes meanwhile is applied later, once more where it was seen already.
+        """Read all prefixes and nodes. What changes meanwhile is applied later, once more where it was seen already.
 
         Raises:
             Fault: as the store does.
@@ -130,24 +134,40 @@ class Following:
             await asyncio.sleep(0)
 
     async def _start_afresh(self) -> None:
-        """Forget all answers and read all prefixes."""
+        """Forget all answers, and read all prefixes and nodes. Until all are read, what was known holds."""
         head = await self._store.head()
-        fresh = RouteTable()
-        after = None
-        while page := await self._store.prefixes(after, _ROWS):
-            fresh.put(page)
-            after = page[-1].key
+        routes = await self._read_prefixes()
+        nodes = await self._read_nodes()
         self._cache.clear(head)
         self._routes.tell_time(self._clock.wall())
-        self._routes.adopt(fresh)
+        self._routes.adopt(routes)
+        self._nodes.adopt(nodes)
         self.restarted += 1
         self.applied = self.head = head
+
+    async def _read_prefixes(self) -> RouteTable:
+        table, after = RouteTable(), None
+        while page := await self._store.prefixes(after, _ROWS):
+            table.put(page)
+            after = page[-1].key
+            await asyncio.sleep(0)
+        return table
+
+    async def _read_nodes(self) -> NodeTable:
+        table, after = NodeTable(), None
+        while page := await self._store.nodes(after, _ROWS):
+            table.put(page)
+            after = page[-1].node
+            await asyncio.sleep(0)
+        return table
 
     def _apply(self, change: Change) -> None:
         if change.prefixes:
             self._routes.put(change.prefixes)
         if change.below:
             self._routes.touch(change.below, change.index)
+        if change.nodes:
+            self._nodes.put(change.nodes)
         if change.keys:
             self._cache.drop(change.keys, change.index)
         self.applied = change.index
@@ -168,7 +188,7 @@ class _FollowingMetrics(Collector):
         )
         yield GaugeMetricFamily(
             "topnode_following_pending_changes",
-            "Commits known and not applied.",
+            "Entries known and not applied.",
             value=following.head - following.applied,
         )
         yield GaugeMetricFamily(
@@ -181,6 +201,6 @@ class _FollowingMetrics(Collector):
         )
         yield CounterMetricFamily(
             "topnode_following_restarts",
-            "Times that all prefixes were read: at the start, and when behind the feed's memory.",
+            "Times that all prefixes and nodes were read: at the start, and when behind the feed's memory.",
             value=following.restarted,
         )

@@ -146,13 +146,28 @@ def lineage(prefix: bytes, segments: int) -> Iterator[bytes]:
         yield prefix[:end]
 
 
-class Handle(Struct, frozen=True, order=True):
+class Handle(Struct, frozen=True, order=True, gc=False):
     """An identifier in the spelling in which somebody wrote it."""
 
     prefix: str
     suffix: str
 
     def __post_init__(self) -> None:
+        # Nearly every identifier is short printable ASCII, which a client that decodes thousands can see at once.
+        prefix, suffix = self.prefix, self.suffix
+        if (
+            prefix.isascii()
+            and suffix.isascii()
+            and prefix.isprintable()
+            and suffix.isprintable()
+            and suffix
+            and len(prefix) + len(suffix) < IDENTIFIER_BYTES
+            and "/" not in prefix
+            and "." not in {prefix[:1], prefix[-1:]}
+            and ".." not in prefix
+            and prefix
+        ):
+            return
         split(self.to_bytes())
         if "/" in self.prefix:
             raise Fault(Reason.PREFIX_HAS_SLASH, field="prefix")

@@ -21,10 +21,14 @@ class Mode(IntEnum):
 
 
 class Asker(Struct, frozen=True):
-    """Who asks. `address` is for rate limits; `identity` is proven (a verified client certificate), else empty."""
+    """Who asks. `address` is for rate limits. `identity` is proven, by certificate or by signature, else empty.
+
+    `is_operator`: of an operator of this node. Only a signature proves that; certificates name nodes.
+    """
 
     address: str = ""
     identity: str = ""
+    is_operator: bool = False
 
 
 PUBLIC: Final = Asker()
@@ -35,6 +39,7 @@ class Query(Struct, frozen=True, kw_only=True):
 
     `identifiers` are UTF-8 as the caller spelled them, unchecked at the front and canonical keys below the caching
     link. `deadline` is on the monotonic clock, in seconds. `trace` collects the way of the answer where asked for.
+    `is_full` asks for all values, also those that only the holder may read: set by the holding link, by nobody else.
     """
 
     identifiers: Sequence[bytes]
@@ -46,6 +51,7 @@ class Query(Struct, frozen=True, kw_only=True):
     authoritative: bool = False
     with_copy: bool = False
     trace: Trace | None = None
+    is_full: bool = False
 
     def __post_init__(self) -> None:
         if len(self.types) > FILTER_TERMS or len(self.indexes) > FILTER_TERMS:
@@ -71,9 +77,9 @@ class Query(Struct, frozen=True, kw_only=True):
     def is_shared(self) -> bool:
         """May this be answered from, and kept for, what everybody asks?
 
-        Who asks does not matter: nobody is shown more than the public is. Restricted values are not read for answers.
+        What holds more than the public may read is nobody's but its asker's: never kept, never merged with another's.
         """
-        return not self.authoritative
+        return not (self.authoritative or self.is_full)
 
     def about(self, identifiers: Sequence[bytes]) -> Self:
         """Ask the same about other identifiers."""

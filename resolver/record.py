@@ -37,7 +37,7 @@ _VERSION_MAX: Final = 2**63 - 1
 _PUBLIC_READ: Final = int(Permission.PUBLIC_READ)
 
 
-class Relative(Struct, frozen=True):
+class Relative(Struct, frozen=True, gc=False):
     """A time to live: an answer may be kept for this many seconds."""
 
     seconds: int
@@ -56,10 +56,11 @@ class Reference(Struct, frozen=True):
     index: int
 
 
-_DEFAULT_LIFETIME: Final = Relative(DEFAULT_TTL)
+DEFAULT_LIFETIME: Final = Relative(DEFAULT_TTL)
+"""That of nearly all values: this very object, so that none of them need be looked at."""
 
 
-class Value(Struct, frozen=True, kw_only=True):
+class Value(Struct, frozen=True, kw_only=True, gc=False):
     """One typed value of a record, addressed by its index.
 
     `timestamp` is the last change in Unix seconds. Validated when built; a broken rule is a Fault VALUE_INVALID
@@ -69,7 +70,7 @@ class Value(Struct, frozen=True, kw_only=True):
     index: int
     type: str
     data: bytes
-    lifetime: Relative | Absolute = _DEFAULT_LIFETIME
+    lifetime: Relative | Absolute = DEFAULT_LIFETIME
     timestamp: int = 0
     permissions: int = DEFAULT_PERMISSIONS
     references: tuple[Reference, ...] = ()
@@ -85,7 +86,7 @@ class Value(Struct, frozen=True, kw_only=True):
             raise _invalid("type", f"A type has at most {VALUE_TYPE_BYTES} bytes of UTF-8.")
         if len(self.data) > VALUE_DATA_BYTES:
             raise _invalid("data", f"The data has {len(self.data)} bytes; {VALUE_DATA_BYTES} are allowed.")
-        if self.lifetime is not _DEFAULT_LIFETIME:
+        if self.lifetime is not DEFAULT_LIFETIME:
             self._check_lifetime()
         if not 0 <= self.timestamp <= SECONDS_MAX:
             raise _invalid("timestamp", f"A time stamp is 0 to {SECONDS_MAX} seconds.")
@@ -129,7 +130,7 @@ class Tombstone(Struct, frozen=True, kw_only=True):
             raise _invalid("tombstone.deleted_at", f"A time is 0 to {SECONDS_MAX} seconds.")
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, kw_only=True, gc=False):
     """What is registered for one identifier.
 
     `identifier` holds the registered spelling; `version` is the journal index of the last change, 0 before there is

@@ -15,16 +15,26 @@ from typing import Any, Final, Self
 import grpc
 import msgspec
 
-from nodes.loading.intake import RemoteLoads
+from nodes.loading.imports import Operator, Taken
+from nodes.loading.loads import Manner, body_of
+from nodes.loading.pieces import piece_of
+from nodes.loading.remote import open_remote
 from nodes.serving.started import Started
-from registry.intake import Manner
-from registry.loading import Taken
+from registry.keyring import OPERATOR_FILE
 from registry.parts import Part
+from registry.v1 import registry_pb2 as registry_pb
+from resolver.clock import SystemClock
 from resolver.rpc.errors import fault_of_rpc_error
 from resolver.store.embedded import current_owner
+from resolver.trust.keys import PrivateKey
 from resolver.v1 import resolver_pb2 as pb
+from tests.signing import SUBMIT, Signing
 
 ROOT: Final = Path(__file__).parents[1]
+
+ANY_PORTS: Final = tuple(
+    part for option in ("listen", "registry", "admin") for part in (f"--{option}", "127.0.0.1:0")
+)
 
 START_SECONDS: Final = 60.0
 """A bound for a busy machine; an idle one takes about one."""
@@ -40,7 +50,7 @@ class RunningNode:
         command = [sys.executable, "-m", "nodes", "serve", "top", "--data", str(data), "--json"]
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*command, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *arguments],
+                [*command, *ANY_PORTS, *arguments],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -90,12 +100,7 @@ class RunningNode:
 
         `credentials` are for a node with TLS, `name` is the one in its certificate.
         """
-        options: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1)]
-        if credentials is None:
-            return grpc.insecure_channel(self.address, options=options)
-        return grpc.secure_channel(
-            self.address, credentials, options=[*options, ("grpc.ssl_target_name_override", name)]
-        )
+        return _channel(self.address, credentials, name)
 
     def resolve(self, identifier: str, channel: grpc.Channel | None = None) -> pb.Answer:
         """Resolve one identifier, over a new connection unless one is given.
@@ -117,18 +122,41 @@ class RunningNode:
             raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
         return response.answer
 
+    def registry_channel(self, credentials: grpc.ChannelCredentials | None = None, name: str = "") -> grpc.Channel:
+        """Open a connection to where signed requests are taken; as `channel`."""
+        return _channel(self.started.registry, credentials, name)
+
+    def submit(self, octets: bytes, channel: grpc.Channel | None = None) -> registry_pb.SubmitResponse:
+        """Send one signed request, over a new connection unless one is given.
+
+        Raises:
+            Fault: as the node says.
+        """
+        if channel is None:
+            with self.registry_channel() as opened:
+                return self.submit(octets, opened)
+        call: grpc.UnaryUnaryMultiCallable[bytes, registry_pb.SubmitResponse] = channel.unary_unary(
+            f"/{SUBMIT}", response_deserializer=registry_pb.SubmitResponse.FromString
+        )
+        try:
+            response = call(octets, timeout=20)
+        except grpc.RpcError as error:
+            raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
+        return response
+
+    def operator(self) -> Signing:
+        """Sign as the operator whose key was made with the store."""
+        return Signing("local", PrivateKey.from_file(self.data / OPERATOR_FILE), now=time.time())
+
     async def load(self, *rows: Mapping[str, Any], name: str = "test") -> Taken:
         """Register rows through the owner process, as `topnode load` does."""
         owner = current_owner(self.data)
         assert owner
-        loads = RemoteLoads(owner.socket)
-        lines = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-        try:
-            await loads.begin(name, restart=True)
-            part = Part(offset=0, end_offset=len(lines), first_line=1, rows=lines)
-            return await loads.take(name, part, Manner())
-        finally:
-            await loads.close()
+        octets = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+        part = Part(offset=0, end_offset=len(octets), first_line=1, rows=octets, is_last=True)
+        piece = await piece_of(part)
+        async with open_remote(owner.socket, Operator(), self.data, SystemClock()) as imports:
+            return await imports.take(body_of(piece, Manner(), name=name, number=1, restart=True), piece.chunk)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -151,6 +179,13 @@ class RunningNode:
         finally:
             if self.process.stdout:
                 self.process.stdout.close()
+
+
+def _channel(address: str, credentials: grpc.ChannelCredentials | None, name: str) -> grpc.Channel:
+    options: list[tuple[str, int | str]] = [("grpc.use_local_subchannel_pool", 1)]
+    if credentials is None:
+        return grpc.insecure_channel(address, options=options)
+    return grpc.secure_channel(address, credentials, options=[*options, ("grpc.ssl_target_name_override", name)])
 
 
 def wait_until(seen: Callable[[], bool], seconds: float = 30, *, what: str = "") -> float:

@@ -11,10 +11,12 @@ from resolver.chain import Chain, ChainSettings
 from resolver.clock import SetClock
 from resolver.following import Following, FollowingSettings
 from resolver.handle import CaseRule
+from resolver.holders import Holders
 from resolver.query import PUBLIC, Asker, Mode, Query
 from resolver.routes import Hosting, Prefix, PrefixState, RouteTable
 from resolver.store import RecordReader
 from resolver.trace import Trace
+from resolver.trust.actors import NodeTable
 from tests.small_store import SmallStore
 
 NODE = "top"
@@ -40,14 +42,25 @@ class SmallNode:
         *,
         following: FollowingSettings | None = None,
         records: RecordReader | None = None,
+        memory: MemorySettings | None = None,
     ) -> None:
         self.store = store
         self.clock = SetClock()
         self.registry = CollectorRegistry()
         self.routes = RouteTable()
-        self.cache = MemoryCache(MemorySettings(), self.registry)
+        self.nodes = NodeTable()
+        self.cache = MemoryCache(memory or MemorySettings(), self.registry)
         self.following = Following(
-            store, self.routes, self.cache, self.clock, following or FollowingSettings(), self.registry
+            store,
+            self.routes,
+            self.cache,
+            self.clock,
+            following or FollowingSettings(),
+            self.registry,
+            nodes=self.nodes,
+        )
+        self.holders = Holders(
+            NODE, nodes=self.nodes, routes=self.routes, is_current=lambda: self.following.is_current
         )
         self.chain: Chain = chain.build(
             node=NODE,
@@ -56,6 +69,7 @@ class SmallNode:
             routes=self.routes,
             cache=self.cache,
             following=self.following,
+            holders=self.holders,
             settings=settings or ChainSettings(),
             registry=self.registry,
         )

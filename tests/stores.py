@@ -26,7 +26,7 @@ def write(
     *,
     secret: bytes = b"",
     deleted: bool = False,
-    overwrite: bool = False,
+    is_new: bool = False,
     rule: CaseRule = CaseRule.INSENSITIVE,
 ) -> Write:
     """Make the write of such a record."""
@@ -35,12 +35,12 @@ def write(
         made.identifier.canonical(rule),
         wire.record_body(made, public=True),
         b"" if made.is_public else wire.record_body(made, public=False),
-        overwrite,
+        is_new,
     )
 
 
-def writes(texts: Sequence[str], data: bytes = b"a part", *, overwrite: bool = False) -> list[Write]:
-    return [write(text, data, overwrite=overwrite) for text in texts]
+def writes(texts: Sequence[str], data: bytes = b"a part", *, is_new: bool = False) -> list[Write]:
+    return [write(text, data, is_new=is_new) for text in texts]
 
 
 async def listed(

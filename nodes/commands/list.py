@@ -35,7 +35,8 @@ def command(
 ) -> None:
     """List the identifiers registered below exactly this PREFIX, in the registered spelling.
 
-    Nodes allow it only to callers that they name in their configuration (`listing`).
+    Serial numbers are business secrets: only the prefix's holder may, the holders of prefixes above it, and operators
+    of the node. They show who they are by a signature (--actor, --key), or a node by its certificate (--cert).
     """
     limit_or_none = None if without_limit else limit
     asyncio.run(_list(prefix, reach, derived=derived, page_size=page_size, limit=limit_or_none, as_json=as_json))

@@ -10,20 +10,20 @@ from typing import Final
 import click
 
 from nodes.loading.bars import bytes_bar
+from nodes.loading.imports import Operator, Taken, open_imports
 from nodes.loading.inputs import Input
-from nodes.loading.loads import default_name, open_loads, run_load
+from nodes.loading.loads import Manner, default_name, rejects_of, run_load
+from nodes.loading.pieces import Piece
 from nodes.loading.rejects import RejectsFile
 from nodes.loading.tallies import Tally
 from nodes.serving.child import spare_collector
-from nodes.settings import read
+from nodes.settings import NodeSettings, read
 from nodes.terminal import messages, output, print_json, table
-from registry.intake import Manner
-from registry.loading import Taken
-from registry.parts import Part
 from registry.rows import RowFormat
 from resolver.clock import SystemClock
 from resolver.errors import Fault
 from resolver.store import Checkpoint
+from resolver.trust.operators import LOCAL
 
 HAS_REJECTS: Final = 3
 """Exit code when some rows were refused and all others are in."""
@@ -32,6 +32,12 @@ HAS_REJECTS: Final = 3
 @click.command()
 @click.argument("source", metavar="FILE|-")
 @click.option("--data", metavar="DIR", help="The folder that holds the store.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The node's settings, TOML: its name, folder and operators.",
+)
 @click.option(
     "--format",
     "row_format",
@@ -45,6 +51,13 @@ HAS_REJECTS: Final = 3
 )
 @click.option("--name", metavar="TEXT", help="Name of the load, by which it is found again. Default: by the file.")
 @click.option("--restart", is_flag=True, help="Begin at the first row, not where an interrupted load stopped.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The private key (PEM) of the operator who signs. Default: operator.pem in the folder of the store.",
+)
+@click.option("--operator", default=LOCAL, show_default=True, metavar="NAME", help="The operator who signs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
@@ -52,30 +65,34 @@ def command(  # noqa: PLR0913 - one for each option
     *,
     source: str,
     data: str | None,
+    config: Path | None,
     row_format: str | None,
     overwrite: bool,
     rejects: Path | None,
     registrant: str,
     name: str | None,
     restart: bool,
+    key: Path | None,
+    operator: str,
     as_json: bool,
 ) -> None:
     """Register identifiers in bulk from a file, or from standard input (-).
 
-    Goes through the node where one runs on the store, else writes itself. Each row is taken or refused for itself;
-    a refused one is told with its line and reason. A row that is registered already with the same content changes
-    nothing. Interrupted, the same command goes on behind the last durable row (standard input: only with --name).
-    Of a file that was cut off all whole rows are taken and the last one is refused; then load the complete file.
+    An operator of the node signs for the rows. They go through the node where one runs on the store, else this
+    command writes itself. Each row is taken or refused for itself; a refused one is told with its line and reason.
+    A row that is registered already with the same content changes nothing. Interrupted, the same command goes on
+    behind the last durable row (standard input: only with --name). Of a file that was cut off all whole rows are
+    taken and the last one is refused; then load the complete file.
 
     The exit code is 0 when all rows were taken, 3 when some were refused, 1 when it could not go on.
     """
     manner = Manner(format=_format(source, row_format), overwrite=overwrite, registrant=registrant)
-    folder = read(None, os.environ, {"data": data}).settings.data
+    settings = read(config, os.environ, {"data": data}).settings
     with closing(Input.open(source)) as rows:
         known = name or default_name(rows, manner)
         run = _Run(rows, known or secrets.token_hex(16), manner, RejectsFile(rejects) if rejects else None)
         try:
-            asyncio.run(run.load(folder, restart=restart))
+            asyncio.run(run.load(settings, Operator(name=operator, key=key), restart=restart))
         except (KeyboardInterrupt, Fault):
             run.tell_interrupted(can_go_on=known is not None)
             raise
@@ -100,7 +117,7 @@ class _Run:
         self._manner = manner
         self._rejects = rejects
 
-    async def load(self, folder: Path, *, restart: bool) -> None:
+    async def load(self, settings: NodeSettings, operator: Operator, *, restart: bool) -> None:
         """Load, with a progress bar."""
         # Whatever exists by now stays: the collector need not look at it for each few hundred rows.
         spare_collector()
@@ -111,15 +128,16 @@ class _Run:
                 self._begin_rejects(reached)
                 tell(reached.offset, self._rows.size, "")
 
-            def take(part: Part, taken: Taken) -> None:
-                self.tally.take(part, taken)
+            def take(piece: Piece, taken: Taken) -> None:
+                rejects = rejects_of(piece, taken)
+                self.tally.take(piece, taken, rejects)
                 if self._rejects:
-                    self._rejects.write(taken.rejects)
-                tell(part.end_offset, self._rows.size, f"{self.tally.rate:,.0f} rows/s")
+                    self._rejects.write(rejects)
+                tell(piece.part.end_offset, self._rows.size, f"{self.tally.rate:,.0f} rows/s")
 
-            async with open_loads(folder, SystemClock()) as loads:
+            async with open_imports(settings, operator, SystemClock()) as imports:
                 await run_load(
-                    self._rows, loads, self._name, self._manner, restart=restart, on_begin=begin, on_taken=take
+                    self._rows, imports, self._name, self._manner, restart=restart, on_begin=begin, on_taken=take
                 )
 
     def _begin_rejects(self, reached: Checkpoint) -> None:

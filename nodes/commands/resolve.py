@@ -9,7 +9,8 @@ import click
 
 from nodes.asking.answers import is_absence, plain
 from nodes.asking.reach import Reach, open_client, reach_options
-from nodes.client import BATCHES_AT_ONCE, Client, Options, Traced
+from nodes.client import Client, Options, Traced
+from nodes.client.gathering import BATCHES_AT_ONCE
 from nodes.terminal import output, print_ndjson
 from resolver.answer import Answer
 from resolver.bounds import BATCH_IDENTIFIERS, INDEX_MAX

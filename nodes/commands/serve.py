@@ -19,6 +19,7 @@ def command() -> None:
 @click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="The folder that holds the store.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The file of settings, TOML.")
 @click.option("--listen", metavar="HOST:PORT", help="Where callers connect; port 0 takes a free one.")
+@click.option("--registry", metavar="HOST:PORT", help="Where signed requests are taken; port 0 takes a free one.")
 @click.option("--admin", metavar="HOST:PORT", help="Where metrics, health and readiness are.")
 @click.option(
     "--workers",
@@ -29,11 +30,12 @@ def command() -> None:
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="What is logged.")
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="How it is logged, on standard error.")
 @click.option("--json", "as_json", is_flag=True, help="When it serves, tell so as one JSON document, not in words.")
-def top(
+def top(  # noqa: PLR0913 - one for each option
     *,
     data: Path | None,
     config: Path | None,
     listen: str | None,
+    registry: str | None,
     admin: str | None,
     workers: int | None,
     log_level: str | None,
@@ -43,8 +45,8 @@ def top(
     """Run a top-level node: one writer, N resolvers on one port, one admin endpoint.
 
     A store is made where there is none. When all of the node serves, one line on standard output says so: in words,
-    or with --json as a document with node, address, admin, data, workers and pid. Everything else is the log, on
-    standard error. Options go over the environment (TOPNODE_SECTION__KEY), and that over the file.
+    or with --json as a document with node, address, registry, admin, data, workers and pid. Everything else is the
+    log, on standard error. Options go over the environment (TOPNODE_SECTION__KEY), and that over the file.
     """
     # Imported here: `topnode serve --help` needs none of it.
     from nodes.logs import set_up  # noqa: PLC0415
@@ -56,6 +58,7 @@ def top(
     options = {
         "data": data,
         "serving.address": listen,
+        "registry.address": registry,
         "admin": admin,
         "workers": workers,
         "log.level": log_level,

@@ -93,10 +93,14 @@ class Corpus:
 
     def chunks(self) -> Iterator[bytes]:
         """Give the rows of all registrations by their numbers, at most `RUN` whole rows at a time."""
+        for _, chunks in self.shares():
+            yield from chunks
+
+    def shares(self) -> Iterator[tuple[Enterprise, Iterator[bytes]]]:
+        """Give each enterprise with the rows of its registrations, at most `RUN` whole rows at a time."""
         begin = 0
         for enterprise, end in zip(self.enterprises, self._ends, strict=True):
-            for number, first in enumerate(range(begin, end, RUN)):
-                yield _Run(enterprise, number).rows(min(RUN, end - first))
+            yield enterprise, _rows(enterprise, end - begin)
             begin = end
 
     def identifier(self, number: int) -> str:
@@ -127,6 +131,11 @@ class Corpus:
         run, place = divmod(number - begin, RUN)
         found = self._run(self.enterprises[at], run)
         return found, found.serials[place]
+
+
+def _rows(enterprise: Enterprise, count: int) -> Iterator[bytes]:
+    for number, first in enumerate(range(0, count, RUN)):
+        yield _Run(enterprise, number).rows(min(RUN, count - first))
 
 
 class _Run:

@@ -4,8 +4,8 @@ from msgspec import Struct
 from rich.table import Table
 
 from nodes.demo.asking import Measured
-from nodes.demo.feeding import Fed
 from nodes.demo.joining import Joined
+from nodes.demo.registering import Registered
 from nodes.demo.watching import Footprint, Looked
 from nodes.demo.wuhan import Secondary
 from nodes.terminal import table
@@ -23,10 +23,10 @@ class Findings(Struct, frozen=True, kw_only=True):
 
     registrations: int
     prefixes: int
-    loaded: Fed | None
+    loaded: Registered | None
     asked: list[Measured]
     joined: list[Joined]
-    packages: Fed | None
+    packages: Registered | None
     node: Looked
     right: int
     wrong: int

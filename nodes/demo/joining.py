@@ -1,16 +1,16 @@
-"""Secondary nodes that join while the node runs, and when each of its resolvers knows."""
+"""Secondary nodes that join while the node runs, and when each of its resolvers knows what they registered."""
 
 from collections.abc import Sequence
 
 from msgspec import Struct
 
 from nodes.demo.asking import Connection, Verdicts, read
+from nodes.demo.connecting import Connecting
 from nodes.demo.corpus import Corpus
 from nodes.demo.expectations import nowhere, registered
-from nodes.demo.feeding import feed
+from nodes.demo.registering import lines, register
 from nodes.demo.visibility import until_known
 from nodes.demo.wuhan import Secondary
-from registry.loading import TakesLoads
 from resolver.clock import Clock
 from resolver.query import Mode
 
@@ -29,9 +29,9 @@ class Joining:
     """Lets nodes join, seen over several connections: so that each resolver has some of them."""
 
     def __init__(
-        self, loads: TakesLoads, connections: Sequence[Connection], clock: Clock, verdicts: Verdicts
+        self, registry: Connecting, connections: Sequence[Connection], clock: Clock, verdicts: Verdicts
     ) -> None:
-        self._loads = loads
+        self._registry = registry
         self._connections = connections
         self._clock = clock
         self._verdicts = verdicts
@@ -43,8 +43,10 @@ class Joining:
         for connection in self._connections:
             before = await connection.send([last.asked], Mode.LOCAL)
             self._verdicts.compare([nowhere(last.asked)], read(before, 1))
-        rows = [corpus.prefix_rows(), *corpus.chunks()]
-        await feed(self._loads, f"demo: {node.prefix}", rows, self._clock, lambda _count: None)
+        await self._registry.connect(node)
+        for enterprise, chunks in corpus.shares():
+            client = self._registry.clients[enterprise.prefix]
+            await register(client, lines(chunks), self._clock, lambda _count: None)
         known = await until_known(last, self._connections, self._clock)
         self._verdicts.insist(node.prefix, known.breach)
         return Joined(

@@ -42,7 +42,16 @@ async def running(data: Path, *, workers: int, log: Path) -> AsyncIterator[Start
 
 
 def _command(data: Path, workers: int) -> list[str]:
-    listening = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--workers", str(workers)]
+    listening = [
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--registry",
+        "127.0.0.1:0",
+        "--workers",
+        str(workers),
+    ]
     return [sys.executable, "-m", "nodes", "serve", "top", "--data", str(data), *listening, "--json"]
 
 

@@ -1,10 +1,14 @@
-"""A store that took long to fill, kept as a backup for the next time; its checksum is compared when it is used."""
+"""A store that took long to fill, kept as a backup for the next time; its checksum is compared when it is used.
+
+The key that signs its journal is kept beside it: receipts of the one demo are good in the next.
+"""
 
 import shutil
 from pathlib import Path
 
 from nodes.demo.corpus import VERSION
 from nodes.demo.place import Place
+from registry.keyring import JOURNAL_FILE
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.store import FORMAT
@@ -39,6 +43,7 @@ class Shelf:
                 raise
             shutil.rmtree(self.path)
             return False
+        shutil.copy2(self.path / JOURNAL_FILE, data / JOURNAL_FILE)
         return True
 
     def put(self, data: Path) -> None:
@@ -50,6 +55,7 @@ class Shelf:
         unfinished = self._place.kept("unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         backup(data, unfinished, clock=self._clock, progress=_silent)
+        shutil.copy2(data / JOURNAL_FILE, unfinished / JOURNAL_FILE)
         unfinished.rename(self.path)
         self._place.keep_only(self._name)
 

@@ -9,11 +9,12 @@ from typing import Final
 from msgspec import Struct
 
 from nodes.demo.asking import Connection
+from nodes.demo.connecting import Connecting, opened
 from nodes.demo.node import running
-from nodes.loading.loads import open_loads
 from nodes.serving.started import Started
-from registry.loading import TakesLoads
+from registry.keyring import OPERATOR_FILE
 from resolver.clock import Clock
+from resolver.trust.keys import PrivateKey
 
 CONNECTIONS: Final = 16
 """Enough that each resolver has some: the kernel shares them out."""
@@ -23,11 +24,11 @@ WORKERS: Final = 2
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """A running node: where its store is, what takes rows, and connections to its resolvers."""
+    """A running node: where its store is, its registry, and connections to its resolvers."""
 
     node: Started
     data: Path
-    loads: TakesLoads
+    registry: Connecting
     connections: list[Connection]
 
 
@@ -39,9 +40,11 @@ async def stage(folder: Path, clock: Clock) -> AsyncIterator[Stage]:
         Fault: INTERNAL when it does not start.
     """
     data = folder / "data"
-    async with running(data, workers=WORKERS, log=folder / "node.log") as node, open_loads(data, clock) as loads:
+    async with running(data, workers=WORKERS, log=folder / "node.log") as node:
+        operator = PrivateKey.from_file(data / OPERATOR_FILE)
         connections = [Connection(node.address) for _ in range(CONNECTIONS)]
         try:
-            yield Stage(node=node, data=data, loads=loads, connections=connections)
+            async with opened(node.registry, operator, clock) as registry:
+                yield Stage(node=node, data=data, registry=registry, connections=connections)
         finally:
             await asyncio.gather(*(connection.close() for connection in connections))

@@ -1,8 +1,9 @@
 """The acts of the demo, in their order: a node starts, is filled, is asked, grows while it runs, and ends."""
 
 import asyncio
-from collections.abc import Iterable
-from itertools import chain, count
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +14,13 @@ from nodes.asking import answer_tables
 from nodes.client import Client
 from nodes.demo import debian, findings, watching
 from nodes.demo.asking import Asker, Measured, Verdicts
-from nodes.demo.corpus import Corpus, Registration
+from nodes.demo.corpus import Corpus, Registration, registration_row
 from nodes.demo.expectations import registered
-from nodes.demo.feeding import Fed, feed
 from nodes.demo.findings import Findings
 from nodes.demo.joining import Joined, Joining
 from nodes.demo.place import Place
 from nodes.demo.questions import batches, everyday, referrals, special
+from nodes.demo.registering import Registered, lines, register
 from nodes.demo.shelf import Shelf
 from nodes.demo.stage import WORKERS, Stage, stage
 from nodes.demo.visibility import until_known
@@ -107,20 +108,29 @@ class Story:
         self._say(on.node.to_text())
         self._console.print(findings.connected(SECONDARY_NODES))
 
-    def _tell_kept(self) -> Fed | None:
-        self._act(f"{len(self._corpus):,} registrations, made and loaded by an earlier demo")
+    def _tell_kept(self) -> Registered | None:
+        self._act(f"{len(self._corpus):,} registrations, made and registered by an earlier demo")
         self._say(f"out of the backup in {self._shelf.path}")
         return None
 
-    async def _load(self, on: Stage) -> Fed:
-        """Fill the store through the running node, and keep a backup of it for the next time."""
-        self._act(f"{len(self._corpus):,} registrations are made and loaded through the running node")
-        rows = chain([self._corpus.prefix_rows()], self._corpus.chunks())
-        fed = await self._feed(on, "registrations", rows, len(self._corpus) + len(self._corpus.prefixes))
+    async def _load(self, on: Stage) -> Registered:
+        """Connect the nodes and let them register, and keep a backup of the store for the next time."""
+        nodes = len(self._corpus.nodes) + len(self._corpus.enterprises)
+        self._act(f"{nodes} nodes apply, are reviewed, get their prefixes, and register {len(self._corpus):,} things")
+        began = self._clock.monotonic()
+        for node in self._corpus.nodes:
+            await on.registry.connect(node)
+        self._say(f"connected in {self._clock.monotonic() - began:.1f} s, each with a key of its own")
+        made = Registered()
+        with _bar("registrations", len(self._corpus)) as tell:
+            for enterprise, chunks in self._corpus.shares():
+                client = on.registry.clients[enterprise.prefix]
+                made += await register(client, lines(chunks), self._clock, tell)
+        self._tell_registered(made)
         await self._until_known(on, self._corpus.registration(len(self._corpus) - 1))
         await asyncio.to_thread(self._shelf.put, on.data)
         self._say(f"a backup for the next demo is in {self._shelf.path}")
-        return fed
+        return made
 
     async def _ask(self, on: Stage) -> list[Measured]:
         """Ask as callers do, in calls of several sizes, and then what is easily answered wrongly."""
@@ -150,7 +160,7 @@ class Story:
     async def _let_join(self, on: Stage) -> list[Joined]:
         """Let the planned nodes join one after the other, while others go on asking."""
         self._act(f"{len(PLANNED_NODES)} planned secondary nodes join while it runs and is asked")
-        joining = Joining(on.loads, on.connections, self._clock, self._verdicts)
+        joining = Joining(on.registry, on.connections, self._clock, self._verdicts)
         registrations = max(2, len(self._corpus) // JOINING_SHARE)
         over = asyncio.Event()
         # No TaskGroup: a Fault of the joining is to come out as it is.
@@ -163,7 +173,7 @@ class Story:
         self._console.print(findings.joined(joined))
         return joined
 
-    async def _add_packages(self, on: Stage) -> Fed | None:
+    async def _add_packages(self, on: Stage) -> Registered | None:
         """Let one more enterprise register what nobody made for this: the packages of this Debian release."""
         index = await asyncio.to_thread(debian.read_index)
         if index is None:
@@ -173,13 +183,16 @@ class Story:
             f"One more enterprise, {debian.ENTERPRISE.text}: the {len(index):,} packages that this machine knows"
         )
         packages = [debian.registration(stanza) for stanza in index]
-        fed = await self._feed(on, "packages", debian.rows(packages), len(packages) + 1)
+        client = await on.registry.connect_alone(debian.ENTERPRISE, "Debian", parent=self._corpus.nodes[0].prefix)
+        with _bar("packages", len(packages)) as tell:
+            made = await register(client, map(registration_row, packages), self._clock, tell)
+        self._tell_registered(made)
         await self._until_known(on, packages[-1])
         asker = self._asker(on)
         for few in batches(map(registered, packages), BATCH_IDENTIFIERS):
             await asker.ask(few)
         self._say(f"all {len(packages):,} resolved and compared")
-        return fed
+        return made
 
     def _look_back(self, found: Findings) -> None:
         self._act("What was seen")
@@ -208,12 +221,11 @@ class Story:
     def _asker(self, on: Stage) -> Asker:
         return Asker(on.connections, self._clock, self._verdicts)
 
-    async def _feed(self, on: Stage, name: str, rows: Iterable[bytes], total: int) -> Fed:
-        with progress(unit="rows") as bar:
-            task = bar.add_task(name, total=total)
-            fed = await feed(on.loads, name, rows, self._clock, lambda taken: bar.advance(task, taken))
-        self._say(f"{fed.rows:,} rows in {fed.seconds:.1f} s: {fed.rate:,.0f} rows/s")
-        return fed
+    def _tell_registered(self, made: Registered) -> None:
+        self._say(
+            f"{made.rows:,} registered in {made.seconds:.1f} s ({made.rate:,.0f} a second), in {made.receipts:,} "
+            "signed requests; each was durable when it was answered, and its receipt was checked"
+        )
 
     async def _until_known(self, on: Stage, last: Registration) -> None:
         """Wait until what was loaded, the last of it included, is known to every resolver."""
@@ -229,5 +241,13 @@ class Story:
             await asyncio.sleep(_BUSY_PAUSE)
 
 
-def _count(packages: Fed | None) -> int:
-    return packages.rows - 1 if packages else 0  # one is the prefix's
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar; what it gives is told how many more are done."""
+    with progress(unit="rows") as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.advance(task, done)
+
+
+def _count(packages: Registered | None) -> int:
+    return packages.rows if packages else 0

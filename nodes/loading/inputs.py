@@ -17,12 +17,14 @@ CHUNK: Final = 1024 * 1024
 class Input:
     """An open file or standard input ("-"). `size` is in bytes, None where nobody knows."""
 
-    def __init__(self, name: str, descriptor: int) -> None:
+    def __init__(self, name: str, descriptor: int, *, is_ours: bool = True) -> None:
         status = os.fstat(descriptor)
         self.name = name
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         self._modified = status.st_mtime_ns
+        self._place = status.st_dev, status.st_ino
         self._descriptor = descriptor
+        self._is_ours = is_ours
 
     @classmethod
     def open(cls, path: str) -> Self:
@@ -32,7 +34,7 @@ class Input:
             Fault: FILE_UNREADABLE.
         """
         if path == "-":
-            return cls("standard input", sys.stdin.fileno())
+            return cls("standard input", sys.stdin.fileno(), is_ours=False)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             if stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -75,6 +77,28 @@ class Input:
                 variables={"missing": str(missing)},
             )
 
+    def check_unchanged(self) -> None:
+        """Check that a file is what it was when it was opened, and still stands where it was found.
+
+        Raises:
+            Fault: INPUT_CHANGED.
+        """
+        if self.size is None:
+            return
+        status = os.fstat(self._descriptor)
+        if (status.st_size, status.st_mtime_ns) != (self.size, self._modified) or self._is_replaced():
+            raise Fault(
+                Reason.INPUT_CHANGED, f"{self.name} changed while it was read.", variables={"path": self.name}
+            )
+
+    def _is_replaced(self) -> bool:
+        """Does another file have its name now? One that nobody names any more cannot change behind our back."""
+        try:
+            status = Path(self.name).stat()
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) != self._place
+
     def fingerprint(self) -> str | None:
         """Give what tells this file, as it is now, from every other; None where that cannot be known."""
         if self.size is None:
@@ -87,7 +111,7 @@ class Input:
 
     def close(self) -> None:
         """Close a file; standard input is not ours to close."""
-        if self._descriptor != sys.stdin.fileno():
+        if self._is_ours:
             os.close(self._descriptor)
 
     async def _read_up_to(self, count: int) -> bytes:

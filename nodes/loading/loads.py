@@ -1,51 +1,35 @@
-"""A load from an input into a store: through the process that owns it, or as its owner. Prints nothing."""
+"""A load: an input, read in pieces, each of them signed and sent as one chunk of an import. Prints nothing."""
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable
+from operator import attrgetter
 
-from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
+from msgspec import Struct
 
+from nodes.loading.imports import Taken, TakesImports
 from nodes.loading.inputs import Input
-from registry.intake import Intake, Manner
-from registry.loading import Loading, Taken, TakesLoads
-from registry.parts import Cutter, Part
+from nodes.loading.pieces import Piece, read_pieces
+from nodes.loading.rejects import Reject
+from registry.imports import Import
 from registry.rows import RowFormat
-from resolver.clock import Clock
 from resolver.store import Checkpoint
-from resolver.store.embedded import EmbeddedWriter, Owner, current_owner
 
-WHAT: Final = "topnode load"
-"""How this process is named to others that want to write while it is the owner."""
+
+class Manner(Struct, frozen=True, kw_only=True):
+    """How a load's rows are to be read and taken.
+
+    `overwrite` replaces what is registered already. `registrant` is who registers where a row does not say; empty:
+    the holder of the prefix.
+    """
+
+    format: RowFormat = RowFormat.NDJSON
+    overwrite: bool = False
+    registrant: str = ""
+
 
 OnBegin = Callable[[Checkpoint], None]
-OnTaken = Callable[[Part, Taken], None]
-
-
-@asynccontextmanager
-async def open_loads(data: Path, clock: Clock) -> AsyncIterator[TakesLoads]:
-    """Give what takes loads for the store in this folder: the process that owns it, else this one.
-
-    Raises:
-        Fault: STORE_OWNED by a process that takes none; else as `EmbeddedWriter.open`.
-    """
-    owner = current_owner(data)
-    if owner is not None and owner.socket:
-        # gRPC is imported only where a node runs.
-        from nodes.loading.intake import RemoteLoads  # noqa: PLC0415
-
-        remote = RemoteLoads(owner.socket)
-        try:
-            yield remote
-        finally:
-            await remote.close()
-        return
-    with closing(EmbeddedWriter.open(data, owner=Owner.here(WHAT, clock=clock), clock=clock)) as store:
-        yield Loading(store, Intake(store, clock), CollectorRegistry())
+OnTaken = Callable[[Piece, Taken], None]
 
 
 def default_name(source: Input, manner: Manner) -> str | None:
@@ -62,7 +46,7 @@ def default_name(source: Input, manner: Manner) -> str | None:
 
 async def run_load(
     source: Input,
-    loads: TakesLoads,
+    imports: TakesImports,
     name: str,
     manner: Manner,
     *,
@@ -72,41 +56,51 @@ async def run_load(
 ) -> None:
     """Load an input to its end, from where the load of this name has come; the next time it begins afresh.
 
-    While a part is taken the next one is read.
+    While a chunk is taken the next one is made.
 
     Raises:
-        Fault: as `TakesLoads` and `Input`; the same call goes on behind the last part that was taken.
+        Fault: as `TakesImports` and `read_pieces`; the same call goes on behind the last chunk that was taken.
     """
-    reached = await loads.begin(name, restart=restart)
+    stands = await imports.reached(name)
+    reached = Checkpoint() if restart else stands
     on_begin(reached)
-    cutter = Cutter(manner.format)
-    parts = _parts(source, cutter, reached)
-    part = await anext(parts, None)
-    if manner.format is RowFormat.CSV:
-        manner = replace(manner, columns=cutter.columns or ())
-    while part is not None:
-        following = asyncio.ensure_future(anext(parts, None))
+    number = reached.chunks
+    pieces = read_pieces(source, manner.format, reached)
+    piece = await anext(pieces, None)
+    while piece is not None:
+        number += 1
+        body = body_of(piece, manner, name=name, number=number, restart=restart and number == 1)
+        following = asyncio.ensure_future(anext(pieces, None))
         try:
-            on_taken(part, await loads.take(name, part, manner))
-            part = await following
+            on_taken(piece, await imports.take(body, piece.chunk))
+            piece = await following
         finally:
             following.cancel()
-    await loads.begin(name, restart=True)
+            await asyncio.gather(following, return_exceptions=True)
 
 
-async def _parts(source: Input, cutter: Cutter, reached: Checkpoint) -> AsyncIterator[Part]:
-    while cutter.columns is None and (octets := await source.read()):
-        cutter.add(octets)
-    if cutter.columns is None:
-        cutter.end()
-    if reached.offset:
-        await source.skip(cutter.skip_to(reached.offset, reached.lines))
-    for part in cutter.parts():
-        yield part
-    while octets := await source.read():
-        cutter.add(octets)
-        for part in cutter.parts():
-            yield part
-    cutter.end()
-    for part in cutter.parts():
-        yield part
+def rejects_of(piece: Piece, taken: Taken) -> list[Reject]:
+    """Give all rows of a piece that were not taken, in their order: unreadable ones, and those that were refused."""
+    refused = [Reject(piece.rows[row][0], fault, piece.rows[row][1]) for row, fault in taken.refusals.items()]
+    return sorted((*piece.rejects, *refused), key=attrgetter("line"))
+
+
+def body_of(piece: Piece, manner: Manner, *, name: str, number: int, restart: bool = False) -> Import:
+    """Say which chunk of an import this is; with `restart` the import begins afresh with it."""
+    part = piece.part
+    return Import(
+        name=name,
+        number=number,
+        chunk_sha256=hashlib.sha256(piece.chunk).hexdigest(),
+        chunk_bytes=len(piece.chunk),
+        rows=len(piece.rows),
+        first_line=part.first_line,
+        lines=part.last_line,
+        offset=part.offset,
+        end_offset=part.end_offset,
+        rejected=len(piece.rejects),
+        overwrite=manner.overwrite,
+        registrant=manner.registrant,
+        is_last=part.is_last,
+        restart=restart,
+    )

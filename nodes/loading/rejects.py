@@ -1,12 +1,19 @@
 """The file of refused rows that a load leaves behind."""
 
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
-from registry.intake import Reject
 from resolver.errors import Fault, Reason
+
+
+class Reject(NamedTuple):
+    """A row that was not taken: the number of its first line, why, and its bytes."""
+
+    line: int
+    fault: Fault
+    row: bytes
 
 
 class RejectsFile:
@@ -24,8 +31,7 @@ class RejectsFile:
         """
         try:
             self._file = self._path.open("a+b" if goes_on else "w+b")
-            self._file.seek(0)
-            return sum(1 for _ in self._file)
+            return _drop_cut_line(self._file)
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -54,6 +60,18 @@ class RejectsFile:
             field="--rejects",
             variables={"path": str(self._path)},
         )
+
+
+def _drop_cut_line(file: IO[bytes]) -> int:
+    """Take away what a process wrote of a line before it was killed; gives the number of whole lines."""
+    file.seek(0)
+    count = end = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            count += 1
+            end += len(line)
+    file.truncate(end)
+    return count
 
 
 def _line(reject: Reject) -> bytes:

@@ -1,9 +1,11 @@
 """What has come of a load so far: the counts of the whole load, and the pace of this run."""
 
 import collections
+from collections.abc import Sequence
 
-from registry.loading import Taken
-from registry.parts import Part
+from nodes.loading.imports import Taken
+from nodes.loading.pieces import Piece
+from nodes.loading.rejects import Reject
 from resolver.clock import Clock
 from resolver.store import Checkpoint
 
@@ -29,18 +31,19 @@ class Tally:
         self.resumed_at = reached.lines
         self._began = self._clock.monotonic()
 
-    def take(self, part: Part, taken: Taken) -> None:
+    def take(self, piece: Piece, taken: Taken, rejects: Sequence[Reject]) -> None:
         before = self.reached
         self.reached = Checkpoint(
-            offset=part.end_offset,
-            lines=part.last_line,
+            offset=piece.part.end_offset,
+            lines=piece.part.last_line,
             registered=before.registered + taken.registered,
             replaced=before.replaced + taken.replaced,
             unchanged=before.unchanged + taken.unchanged,
-            rejected=before.rejected + len(taken.rejects),
+            rejected=before.rejected + len(rejects),
+            chunks=before.chunks + 1,
         )
         self.index = taken.index
-        self.reasons.update(reject.fault.reason.name for reject in taken.rejects)
+        self.reasons.update(reject.fault.reason.name for reject in rejects)
         self._lasted = self._clock.monotonic() - self._began
 
     @property

@@ -1,4 +1,4 @@
-"""A node in one process: the writer of the store, who also reads it, the one resolver, and the admin endpoint.
+"""A node in one process: the registry over its store, the one resolver, who reads it too, and the admin endpoint.
 
 The same parts as with a supervisor. For a trial, a test, a small machine; a crash ends all of it.
 """
@@ -14,7 +14,7 @@ from nodes.serving.admin import OWNER, Condition, Readiness, Seen, admin_endpoin
 from nodes.serving.child import spare_collector
 from nodes.serving.exposition import Merged, openmetrics, process_registry
 from nodes.serving.inside import inside_server
-from nodes.serving.owner import offer_intake, open_store
+from nodes.serving.owner import open_store, registering
 from nodes.serving.run_folder import remove_leftovers
 from nodes.serving.started import Started
 from nodes.serving.stopping import Stopping
@@ -49,15 +49,13 @@ class Alone:
             with closing(open_store(self._settings, socket, self._clock, stop=os.getpid())) as store:
                 remove_leftovers(self._folder)
                 inside = inside_server(socket, self._registry, self._settings.serving.drain_grace)
-                offer_intake(inside, store, self._clock, self._registry)
-                resolver = await build_resolver(store, self._settings, self._clock, self._registry)
-                async with resolver.serving(inside):
-                    await inside.start()
-                    self._resolver = resolver
-                    spare_collector()
-                    announce(Started.of(self._settings, admin, workers=0))
-                    await self._stopping.is_told()
-                await inside.drain()
+                async with registering(store, inside, self._settings, self._clock, self._registry):
+                    resolver = await build_resolver(store, self._settings, self._clock, self._registry)
+                    async with resolver.serving(inside):
+                        self._resolver = resolver
+                        spare_collector()
+                        announce(Started.of(self._settings, admin, workers=0))
+                        await self._stopping.is_told()
 
     async def metrics(self) -> Merged:
         merged = Merged()

@@ -1,39 +1,38 @@
-"""The process that owns a node's store: the one writer. It takes registrations on its Unix socket."""
+"""The process that owns a node's store, the one writer. It takes signed requests on a port and on its Unix socket."""
 
+import asyncio
 import os
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from nodes.loading.intake import IntakeService
 from nodes.serving import child
 from nodes.serving.exposition import process_registry
 from nodes.serving.inside import inside_server
 from nodes.serving.orders import Order
 from nodes.settings import NodeSettings
-from registry.intake import Intake
-from registry.loading import Loading
-from registry.prefixes import Store
+from registry.journal import Store
+from registry.opening import open_registry
+from registry.service import RegistryService
 from resolver.clock import Clock, SystemClock
-from resolver.rpc.serving import Server
+from resolver.rpc.serving import Server, build_server
 from resolver.store.embedded import EmbeddedWriter, Owner
 
 
 async def serve(order: Order, life: child.Life) -> None:
-    """Own the store, making it where there is none, until told to stop.
+    """Own the store, making it where there is none, and the registry over it, until told to stop.
 
     Raises:
-        Fault: STORE_OWNED by another process; else as `EmbeddedWriter.open`.
+        Fault (perhaps in a group): STORE_OWNED by another process; else as `EmbeddedWriter.open` and `registering`.
     """
-    clock = SystemClock()
-    registry = process_registry()
-    with closing(open_store(order.settings, order.socket, clock, stop=os.getppid())) as store:
-        server = inside_server(order.socket, registry, order.settings.serving.drain_grace)
-        offer_intake(server, store, clock, registry)
-        await server.start()
-        life.serves()
-        await life.is_over()
-        await server.drain()
+    settings, clock, registry = order.settings, SystemClock(), process_registry()
+    with closing(open_store(settings, order.socket, clock, stop=os.getppid())) as store:
+        inside = inside_server(order.socket, registry, settings.serving.drain_grace)
+        async with registering(store, inside, settings, clock, registry):
+            life.serves()
+            await life.is_over()
 
 
 def open_store(settings: NodeSettings, socket: str, clock: Clock, *, stop: int) -> EmbeddedWriter:
@@ -43,12 +42,32 @@ def open_store(settings: NodeSettings, socket: str, clock: Clock, *, stop: int) 
         Fault: as `EmbeddedWriter.open`.
     """
     what = f"node {settings.node} (topnode serve; it stops when process {stop} is ended)"
-    return EmbeddedWriter.open(settings.data, owner=Owner.here(what, clock=clock, socket=socket), clock=clock)
+    return EmbeddedWriter.open(settings.data, owner=Owner.here(what, clock=clock, socket=socket))
 
 
-def offer_intake(server: Server, store: Store, clock: Clock, registry: CollectorRegistry) -> None:
-    """Let the operator register in bulk through this server."""
-    IntakeService(Loading(store, Intake(store, clock), registry), clock, registry).add_to(server)
+@asynccontextmanager
+async def registering(
+    store: Store, inside: Server, settings: NodeSettings, clock: Clock, registry: CollectorRegistry
+) -> AsyncIterator[None]:
+    """Take signed requests on the registry's port and on this process's socket, and drain both at the end.
+
+    Raises:
+        Fault: as `open_registry`; an address cannot be bound, a TLS file does not fit.
+    """
+    served = replace(settings.serving, address=settings.registry.address, tls=settings.registry.tls)
+    outside = build_server(served)
+    async with open_registry(
+        store, node=settings.node, data=settings.data, settings=settings.registry, clock=clock, registry=registry
+    ) as opened:
+        service = RegistryService(opened, settings.registry, clock, registry)
+        for server in (inside, outside):
+            service.add_to(server)
+            await server.start()
+        try:
+            yield
+            await asyncio.gather(inside.drain(), outside.drain())
+        finally:
+            await asyncio.gather(inside.stop(), outside.stop())
 
 
 if __name__ == "__main__":

@@ -59,11 +59,17 @@ def _allow_connections() -> None:
 async def _run(settings: NodeSettings, announce: Announce) -> None:
     stopping = Stopping()
     listen = Address.from_text(settings.serving.address, field="serving.address")
+    register = Address.from_text(settings.registry.address, field="registry.address")
     with (
         stopping.on_signals(),
         reserved(listen, field="serving.address") as taken,
+        reserved(register, field="registry.address") as registry,
         run_folder(settings.data) as folder,
     ):
-        placed = replace(settings, serving=replace(settings.serving, address=taken.to_text()))
+        placed = replace(
+            settings,
+            serving=replace(settings.serving, address=taken.to_text()),
+            registry=replace(settings.registry, address=registry.to_text()),
+        )
         kind = Supervisor if worker_count(settings) else Alone
         await kind(placed, folder, SystemClock(), stopping).run(announce)

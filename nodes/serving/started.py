@@ -11,17 +11,20 @@ from nodes.settings import NodeSettings
 class Started(Struct, frozen=True, kw_only=True):
     """A node that serves: who it is, where it listens and where its store is.
 
+    `address` is for lookups, `registry` for signed requests. `tls` and `registry_tls` say whether those are secured.
     `pid` is the process to be told to stop; `workers` is 0 where everything runs in that one.
     """
 
     node: str
     tier: str
     address: str
+    registry: str
     admin: str
     data: str
     workers: int
     pid: int
     tls: bool
+    registry_tls: bool
 
     @classmethod
     def of(cls, settings: NodeSettings, admin: Address, *, workers: int) -> "Started":
@@ -30,18 +33,24 @@ class Started(Struct, frozen=True, kw_only=True):
             node=settings.node,
             tier="top",
             address=settings.serving.address,
+            registry=settings.registry.address,
             admin=admin.to_text(),
             data=str(settings.data.absolute()),
             workers=workers,
             pid=os.getpid(),
             tls=settings.serving.tls is not None,
+            registry_tls=settings.registry.tls is not None,
         )
 
     def to_text(self) -> str:
         """Say it on one line."""
-        secured = "TLS" if self.tls else "no TLS"
         resolvers = f"{self.workers} workers" if self.workers else "one process"
         return (
-            f"{self.tier} node {self.node} serves at {self.address} ({secured}), admin at http://{self.admin}, "
+            f"{self.tier} node {self.node} serves at {self.address} ({_secured(self.tls)}), "
+            f"registers at {self.registry} ({_secured(self.registry_tls)}), admin at http://{self.admin}, "
             f"data in {self.data}, {resolvers}, pid {self.pid}"
         )
+
+
+def _secured(tls: bool) -> str:  # noqa: FBT001 - the one thing that it says
+    return "TLS" if tls else "no TLS"

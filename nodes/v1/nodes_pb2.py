@@ -22,34 +22,19 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14nodes/v1/nodes.proto\x12\x10topnode.nodes.v1\x1a\x17google/rpc/status.proto\"\x13\n\x11GetMetricsRequest\")\n\x12GetMetricsResponse\x12\x13\n\x0bopenmetrics\x18\x01 \x01(\x0c\"1\n\x10\x42\x65ginLoadRequest\x12\x0c\n\x04load\x18\x01 \x01(\t\x12\x0f\n\x07restart\x18\x02 \x01(\x08\"}\n\x11\x42\x65ginLoadResponse\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\r\n\x05lines\x18\x02 \x01(\x04\x12\x12\n\nregistered\x18\x03 \x01(\x04\x12\x10\n\x08replaced\x18\x04 \x01(\x04\x12\x11\n\tunchanged\x18\x05 \x01(\x04\x12\x10\n\x08rejected\x18\x06 \x01(\x04\"\xca\x01\n\x0fLoadRowsRequest\x12\x0c\n\x04load\x18\x01 \x01(\t\x12+\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x1b.topnode.nodes.v1.RowFormat\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x12\n\nend_offset\x18\x04 \x01(\x04\x12\x12\n\nfirst_line\x18\x05 \x01(\x04\x12\x0c\n\x04rows\x18\x06 \x01(\x0c\x12\x11\n\toverwrite\x18\x07 \x01(\x08\x12\x0f\n\x07\x63olumns\x18\x08 \x03(\t\x12\x12\n\nregistrant\x18\t \x01(\t\"\x85\x01\n\x10LoadRowsResponse\x12\x12\n\nregistered\x18\x01 \x01(\x04\x12\x10\n\x08replaced\x18\x02 \x01(\x04\x12\x11\n\tunchanged\x18\x03 \x01(\x04\x12)\n\x07rejects\x18\x04 \x03(\x0b\x32\x18.topnode.nodes.v1.Reject\x12\r\n\x05index\x18\x05 \x01(\x04\"F\n\x06Reject\x12\x0c\n\x04line\x18\x01 \x01(\x04\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12\x0b\n\x03row\x18\x03 \x01(\x0c*R\n\tRowFormat\x12\x1a\n\x16ROW_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11ROW_FORMAT_NDJSON\x10\x01\x12\x12\n\x0eROW_FORMAT_CSV\x10\x02\x32h\n\rWorkerService\x12W\n\nGetMetrics\x12#.topnode.nodes.v1.GetMetricsRequest\x1a$.topnode.nodes.v1.GetMetricsResponse2\xb8\x01\n\rIntakeService\x12T\n\tBeginLoad\x12\".topnode.nodes.v1.BeginLoadRequest\x1a#.topnode.nodes.v1.BeginLoadResponse\x12Q\n\x08LoadRows\x12!.topnode.nodes.v1.LoadRowsRequest\x1a\".topnode.nodes.v1.LoadRowsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14nodes/v1/nodes.proto\x12\x10topnode.nodes.v1\"\x13\n\x11GetMetricsRequest\")\n\x12GetMetricsResponse\x12\x13\n\x0bopenmetrics\x18\x01 \x01(\x0c\x32h\n\rWorkerService\x12W\n\nGetMetrics\x12#.topnode.nodes.v1.GetMetricsRequest\x1a$.topnode.nodes.v1.GetMetricsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nodes.v1.nodes_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROWFORMAT']._serialized_start=722
-  _globals['_ROWFORMAT']._serialized_end=804
-  _globals['_GETMETRICSREQUEST']._serialized_start=67
-  _globals['_GETMETRICSREQUEST']._serialized_end=86
-  _globals['_GETMETRICSRESPONSE']._serialized_start=88
-  _globals['_GETMETRICSRESPONSE']._serialized_end=129
-  _globals['_BEGINLOADREQUEST']._serialized_start=131
-  _globals['_BEGINLOADREQUEST']._serialized_end=180
-  _globals['_BEGINLOADRESPONSE']._serialized_start=182
-  _globals['_BEGINLOADRESPONSE']._serialized_end=307
-  _globals['_LOADROWSREQUEST']._serialized_start=310
-  _globals['_LOADROWSREQUEST']._serialized_end=512
-  _globals['_LOADROWSRESPONSE']._serialized_start=515
-  _globals['_LOADROWSRESPONSE']._serialized_end=648
-  _globals['_REJECT']._serialized_start=650
-  _globals['_REJECT']._serialized_end=720
-  _globals['_WORKERSERVICE']._serialized_start=806
-  _globals['_WORKERSERVICE']._serialized_end=910
-  _globals['_INTAKESERVICE']._serialized_start=913
-  _globals['_INTAKESERVICE']._serialized_end=1097
+  _globals['_GETMETRICSREQUEST']._serialized_start=42
+  _globals['_GETMETRICSREQUEST']._serialized_end=61
+  _globals['_GETMETRICSRESPONSE']._serialized_start=63
+  _globals['_GETMETRICSRESPONSE']._serialized_end=104
+  _globals['_WORKERSERVICE']._serialized_start=106
+  _globals['_WORKERSERVICE']._serialized_end=210
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from resolver.cache.memory import MemoryCache
 from resolver.chain.admission import Admission, AdmissionSettings
 from resolver.chain.caching import Caching
 from resolver.chain.gathering import Gathering, GatheringSettings
+from resolver.chain.holding import Holding
 from resolver.chain.link import Link
 from resolver.chain.lookup import Lookup
 from resolver.chain.scopes import Speaker
@@ -14,6 +15,7 @@ from resolver.chain.selecting import Selecting
 from resolver.clock import Clock
 from resolver.following import Following
 from resolver.freshness import FreshnessSettings
+from resolver.holders import Holders
 from resolver.routes import RouteTable
 from resolver.store import RecordReader
 
@@ -41,7 +43,7 @@ class Chain:
         await self._gathering.close()
 
 
-def build(
+def build(  # noqa: PLR0913 - what a composition root puts together
     *,
     node: str,
     clock: Clock,
@@ -49,10 +51,11 @@ def build(
     routes: RouteTable,
     cache: MemoryCache,
     following: Following,
+    holders: Holders,
     settings: ChainSettings,
     registry: CollectorRegistry,
 ) -> Chain:
-    """Put the links together, from the last one up: admission, selecting, caching, gathering, lookup."""
+    """Put the links together, from the last one up: admission, selecting, holding, caching, gathering, lookup."""
     freshness = settings.freshness
     speaker = Speaker(node)
     lookup = Lookup(records, routes=routes, speaker=speaker, clock=clock, settings=freshness)
@@ -60,6 +63,7 @@ def build(
     caching = Caching(
         gathering, cache=cache, routes=routes, following=following, speaker=speaker, clock=clock, settings=freshness
     )
-    selecting = Selecting(caching, routes=routes, speaker=speaker)
+    holding = Holding(caching, holders=holders, registry=registry)
+    selecting = Selecting(holding, routes=routes, speaker=speaker)
     admission = Admission(selecting, clock=clock, settings=settings.admission, registry=registry)
     return Chain(admission, gathering)

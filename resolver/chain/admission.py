@@ -111,7 +111,7 @@ class Admission:
     def __init__(
         self, below: Link, *, clock: Clock, settings: AdmissionSettings, registry: CollectorRegistry
     ) -> None:
-        self._below = below
+        self._resolve_below = below.resolve
         self._monotonic = clock.monotonic
         self._queries_max = settings.queries
         self._identifiers_max = settings.identifiers
@@ -138,7 +138,7 @@ class Admission:
         self._queries += 1
         self._identifiers += count
         try:
-            return await self._below.resolve(query)
+            return await self._resolve_below(query)
         finally:
             self._queries -= 1
             self._identifiers -= count

@@ -63,7 +63,8 @@ class Caching:
         self._recheck_at = 0.0
 
     async def resolve(self, query: Query) -> Sequence[Ready]:
-        if not query.is_shared:
+        # As query.is_shared says, without the call.
+        if query.authoritative or query.is_full:
             return await self._bypass(query)
         now = self._monotonic()
         # Where the feed is not followed, nothing in the cache is known to hold still.

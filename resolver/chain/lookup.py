@@ -41,9 +41,9 @@ class Lookup:
 
     async def resolve(self, query: Query) -> Sequence[Ready]:
         keys, generation = query.identifiers, self._routes.generation
-        fetched = await self._records.public(keys)
+        fetched = await (self._records.full(keys) if query.is_full else self._records.public(keys))
         # Routes that changed meanwhile: the answers are right, but for which epoch nobody can say.
-        may_keep = generation == self._routes.generation
+        may_keep = generation == self._routes.generation and not query.is_full
         answers = self._answers(keys, fetched, may_keep=may_keep)
         if query.trace:
             held = len(keys) - fetched.bodies.count(None)

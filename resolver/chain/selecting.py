@@ -27,19 +27,19 @@ class Selecting:
     """
 
     def __init__(self, below: Link, *, routes: RouteTable, speaker: Speaker) -> None:
-        self._below = below
+        self._resolve_below = below.resolve
         self._routes = routes
         self._speaker = speaker
 
     def resolve(self, query: Query) -> Coroutine[Any, Any, Sequence[Ready]]:
         if query.mode is _LOCAL and not query.types and not query.indexes:
-            return self._below.resolve(query)
+            return self._resolve_below(query)
         return self._select(query)
 
     async def _select(self, query: Query) -> Sequence[Ready]:
         plain = replace(query, types=(), indexes=(), mode=_LOCAL, with_copy=False)
         if query.mode is _LOCAL:
-            answers = await self._below.resolve(plain)
+            answers = await self._resolve_below(plain)
         else:
             answers = await self._refer(plain, with_copy=query.with_copy)
         if not query.is_filtered:
@@ -62,7 +62,7 @@ class Selecting:
 
     async def _ask(self, plain: Query, *, has_routes: bool) -> Sequence[Ready]:
         try:
-            return await self._below.resolve(plain)
+            return await self._resolve_below(plain)
         except Fault as fault:
             if not has_routes:
                 raise

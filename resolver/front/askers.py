@@ -1,23 +1,48 @@
-"""Who calls: an address for everybody, and an identity for whoever has proven one."""
+"""Who calls: an address for everybody, and an identity for whoever has proven one, by certificate or by signature."""
 
 from collections.abc import Callable
 from functools import lru_cache
 from urllib.parse import unquote
 
+from resolver.errors import Fault, Reason
 from resolver.query import Asker
 from resolver.rpc.calls import Context
+from resolver.trust.queries import QUERY_KEY, QueryVerifier
 
-AskerOf = Callable[[Context], Asker]
+AskerOf = Callable[[Context, bytes], Asker]
+"""Says who calls, by what is known of the call and by the request's bytes."""
 
 
-def public_asker(context: Context) -> Asker:
+def public_asker(context: Context, octets: bytes) -> Asker:  # noqa: ARG001 - an AskerOf's shape
     """Say who calls where clients prove nothing: their address only."""
     return _asker_at(context.peer())
 
 
-def proven_asker(context: Context) -> Asker:
+def proven_asker(context: Context, octets: bytes) -> Asker:  # noqa: ARG001 - an AskerOf's shape
     """Say who calls, by the verified client certificate: its first alternative name, else its common name."""
     return _asker_at(context.peer(), next(iter(context.peer_identities() or ()), b""))
+
+
+def signing_asker(verifier: QueryVerifier, method: str) -> AskerOf:
+    """Make what says who signed a call of this method (its full name); a certificate beside it does not matter.
+
+    It raises a Fault where the signature proves nothing: who signs wants more than the public, and is told why not.
+    """
+
+    def asker_of(context: Context, octets: bytes) -> Asker:
+        signatures = signatures_of(context)
+        if len(signatures) != 1:
+            raise Fault(Reason.ENVELOPE_MALFORMED, "A query is signed once.", field=QUERY_KEY)
+        signer = verifier.signer(signatures[0], method, octets)
+        return Asker(address_of(context.peer()), signer.name, is_operator=signer.node is None)
+
+    return asker_of
+
+
+def signatures_of(context: Context) -> list[bytes]:
+    """Give the signatures that a call carries: one, or none for nearly every call."""
+    metadata = context.invocation_metadata() or ()
+    return [octets for key, octets in metadata if key == QUERY_KEY and isinstance(octets, bytes)]
 
 
 def address_of(peer: str) -> str:

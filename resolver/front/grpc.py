@@ -16,17 +16,19 @@ from resolver.answer import FOUND, Failed, Outcome, Ready
 from resolver.chain import Link
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
-from resolver.front.askers import AskerOf, proven_asker, public_asker
+from resolver.front.askers import AskerOf, proven_asker, public_asker, signatures_of, signing_asker
 from resolver.front.batches import field_of, join
-from resolver.front.listing import Listing, ListingSettings, Wanted
+from resolver.front.listing import Listing, Wanted
 from resolver.front.paging import PageTokens
+from resolver.holders import Holders
 from resolver.query import Asker, Query
 from resolver.routes import RouteTable
-from resolver.rpc.calls import Calls, Context, Method, parse
+from resolver.rpc.calls import Body, Calls, Context, Method, parse
 from resolver.rpc.errors import error_frame
 from resolver.rpc.serving import Server
 from resolver.store import FORMAT, RecordReader
 from resolver.trace import Trace
+from resolver.trust.queries import QUERY_KEY, QueryVerifier
 from resolver.units import Duration
 from resolver.v1 import octets_pb2
 from resolver.v1 import resolver_pb2 as pb
@@ -50,9 +52,6 @@ class FrontSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     deadline: Duration = Duration(5)
     """A call may take this long: where its caller sets no deadline, and where it sets a later one."""
-
-    listing: ListingSettings = ListingSettings()
-    """Who may list identifiers."""
 
     def __post_init__(self) -> None:
         if not 0 < self.deadline < 3_600:
@@ -96,6 +95,8 @@ class ResolverFront:
         chain: Link,
         records: RecordReader,
         routes: RouteTable,
+        holders: Holders,
+        signatures: QueryVerifier,
         node: NodeCard,
         applied_index: Callable[[], int],
         settings: FrontSettings,
@@ -108,25 +109,32 @@ class ResolverFront:
         self._applied_index = applied_index
         self._deadline = float(settings.deadline)
         self._clock = clock
-        self._listing = Listing(records, routes, PageTokens(secret), settings.listing)
+        self._listing = Listing(records, routes, PageTokens(secret), holders)
+        self._signatures = signatures
         self._calls = Calls("resolver", clock, registry)
         self._identifiers = IdentifierCounts(registry)
 
     def add_to(self, server: Server) -> None:
         """Offer the service on a server that has not started."""
         asker_of = proven_asker if server.proves_clients else public_asker
-
-        async def list_handles(octets: bytes, context: Context) -> bytes:
-            return await self._list_handles(octets, asker_of(context))
-
         calls = self._calls
+        resolve = calls.method("Resolve"), self._read_one, self._write_one
+        batch = calls.method("BatchResolve"), self._read_batch, self._write_batch
         methods = {
-            "Resolve": self._hot(calls.method("Resolve"), self._read_one, self._write_one, asker_of),
-            "BatchResolve": self._hot(calls.method("BatchResolve"), self._read_batch, self._write_batch, asker_of),
-            "ListHandles": calls.serve("ListHandles", list_handles),
+            "Resolve": self._hot(*resolve, asker_of),
+            "BatchResolve": self._hot(*batch, asker_of),
+            "ListHandles": calls.serve("ListHandles", self._list_handles(asker_of)),
             "GetNodeInfo": calls.serve("GetNodeInfo", self._get_node_info),
         }
-        server.add(SERVICE, methods)
+        # Signed calls have methods of their own, so that no other call is even asked whether it is signed.
+        signed = {
+            "Resolve": self._hot(*resolve, self._signer("Resolve")),
+            "BatchResolve": self._hot(*batch, self._signer("BatchResolve")),
+        }
+        server.add(SERVICE, methods, marked=signed, mark=QUERY_KEY)
+
+    def _signer(self, method: str) -> AskerOf:
+        return signing_asker(self._signatures, f"{SERVICE}/{method}")
 
     def _hot(
         self, method: Method, read: Read, write: Write, asker_of: AskerOf
@@ -143,7 +151,7 @@ class ResolverFront:
                 # None where the caller sets no deadline, whatever the stubs say; 0 where it is past.
                 remaining: float | None = context.time_remaining()
                 allowed = longest if remaining is None or remaining > longest else remaining
-                query = read(octets, began + allowed, asker_of(context))
+                query = read(octets, began + allowed, asker_of(context, octets))
                 answer = write(await resolve(query))
             except BaseException as error:  # noqa: BLE001 - the outermost; told apart there
                 if query and query.trace:
@@ -211,17 +219,18 @@ class ResolverFront:
             trace=Trace(self._node.node, self._clock) if options.trace else None,
         )
 
-    async def _list_handles(self, octets: bytes, asker: Asker) -> bytes:
-        request = parse(pb.ListHandlesRequest, octets)
-        wanted = Wanted(
-            prefix=request.prefix,
-            derived=request.derived,
-            page_size=request.page_size,
-            page_token=request.page_token,
-        )
-        page = await self._listing.page(wanted, asker)
-        response = pb.ListHandlesResponse(identifiers=page.identifiers, next_page_token=page.next_page_token)
-        return response.SerializeToString()
+    def _list_handles(self, asker_of: AskerOf) -> Body:
+        signer = self._signer("ListHandles")
+
+        async def list_handles(octets: bytes, context: Context) -> bytes:
+            who = signer if signatures_of(context) else asker_of
+            wanted = _wanted(parse(pb.ListHandlesRequest, octets))
+            page = await self._listing.page(wanted, who(context, octets))
+            return pb.ListHandlesResponse(
+                identifiers=page.identifiers, next_page_token=page.next_page_token
+            ).SerializeToString()
+
+        return list_handles
 
     async def _get_node_info(self, octets: bytes, context: Context) -> bytes:  # noqa: ARG002 - a method's shape
         parse(pb.GetNodeInfoRequest, octets)
@@ -245,6 +254,15 @@ def _fill_errors(frames: list[bytes], answers: Sequence[Ready]) -> None:
             frames[position] = error_frame(_at(ready.fault, field_of(position)))
 
 
+def _wanted(request: pb.ListHandlesRequest) -> Wanted:
+    return Wanted(
+        prefix=request.prefix,
+        derived=request.derived,
+        page_size=request.page_size,
+        page_token=request.page_token,
+    )
+
+
 def _at(fault: Fault, field: str) -> Fault:
     """Say a fault anew, of this field. A fault may be kept for a whole scope, and raising one changes it."""
     return Fault(fault.reason, fault.detail, field=field, retry_after=fault.retry_after, variables=fault.variables)
@@ -264,4 +282,8 @@ def _bounds_message() -> pb.Bounds:
         answer_bytes=bounds.ANSWER_BYTES,
         list_page=bounds.LIST_PAGE,
         request_bytes=bounds.REQUEST_BYTES,
+        envelope_bytes=bounds.ENVELOPE_BYTES,
+        envelope_rows=bounds.ENVELOPE_ROWS,
+        chunk_bytes=bounds.CHUNK_BYTES,
+        answers_kept_seconds=bounds.ANSWERS_KEPT,
     )

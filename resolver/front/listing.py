@@ -8,6 +8,7 @@ from resolver.bounds import LIST_PAGE
 from resolver.errors import Fault, Reason
 from resolver.front.paging import PageTokens
 from resolver.handle import check_prefix
+from resolver.holders import Holders
 from resolver.query import Asker
 from resolver.routes import RouteTable, Verdict
 from resolver.store import RecordReader
@@ -20,16 +21,6 @@ _REFUSALS: Final = {
     Verdict.REFUSE_DISABLED: Reason.PREFIX_DISABLED,
     Verdict.REFUSE_EXPIRED: Reason.PREFIX_EXPIRED,
 }
-
-
-class ListingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may list identifiers. Serial numbers are business secrets, so nobody may unless named here."""
-
-    askers: tuple[str, ...] = ()
-    """Identities out of client certificates: the first alternative name, else the common name."""
-
-    public: bool = False
-    """Everybody may."""
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -49,28 +40,27 @@ class Page(Struct, frozen=True):
 
 
 class Listing:
-    """Lists for whoever may.
+    """Lists for whoever may: serial numbers are business secrets.
 
     A page of LIST_PAGE identifiers of the largest size stays below ANSWER_BYTES, so counting them bounds its bytes.
     """
 
-    def __init__(
-        self, records: RecordReader, routes: RouteTable, tokens: PageTokens, settings: ListingSettings
-    ) -> None:
+    def __init__(self, records: RecordReader, routes: RouteTable, tokens: PageTokens, holders: Holders) -> None:
         self._records = records
         self._routes = routes
         self._tokens = tokens
-        self._settings = settings
+        self._holders = holders
 
     async def page(self, wanted: Wanted, asker: Asker) -> Page:
         """Give one page.
 
         Raises:
             Fault: LISTING_NOT_ALLOWED, FIELD_OUT_OF_RANGE, PAGE_TOKEN_INVALID; as `handle.check_prefix`;
-                PREFIX_NOT_ALLOCATED, PREFIX_DISABLED, PREFIX_EXPIRED.
+                PREFIX_NOT_ALLOCATED, PREFIX_DISABLED, PREFIX_EXPIRED; STORE_UNAVAILABLE, also where it cannot be told
+                at the moment who may.
         """
-        self._check_asker(asker)
         prefix = check_prefix(wanted.prefix.encode())
+        self._check_asker(asker, prefix)
         limit = _limit(wanted.page_size)
         after = self._tokens.open(wanted.page_token, prefix, derived=wanted.derived) if wanted.page_token else None
         self._check_scope(prefix)
@@ -80,10 +70,12 @@ class Listing:
             return Page(told, "")
         return Page(told, self._tokens.seal(listed.next_after, prefix, derived=wanted.derived))
 
-    def _check_asker(self, asker: Asker) -> None:
-        if self._settings.public or (asker.identity and asker.identity in self._settings.askers):
-            return
-        raise Fault(Reason.LISTING_NOT_ALLOWED, variables={"identity": asker.identity} if asker.identity else {})
+    def _check_asker(self, asker: Asker, prefix: bytes) -> None:
+        # Before anything is said of the prefix: whether it is allocated is no secret, how it stands may be.
+        if not self._holders.may_list(asker, prefix):
+            variables = {"identity": asker.identity} if asker.identity else {}
+            raise Fault(Reason.LISTING_NOT_ALLOWED, variables=variables)
+        self._holders.check_current()
 
     def _check_scope(self, prefix: bytes) -> None:
         verdict = self._routes.scope(prefix).verdict

@@ -8,7 +8,7 @@ import logging
 import secrets
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from itertools import accumulate
 from typing import Any, Final, Never, TypeVar
 
@@ -25,7 +25,11 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 Body = Callable[[bytes, Context], Awaitable[bytes]]
 """What answers a method: the request's bytes in, the response's bytes out; what goes wrong is a Fault."""
 
+StreamBody = Callable[[AsyncIterator[bytes], Context], Awaitable[bytes]]
+"""The same for a method whose request comes as a stream of messages."""
+
 _Message = TypeVar("_Message", bound=Message)
+_Request = TypeVar("_Request")
 
 _log: Final = logging.getLogger(__name__)
 
@@ -110,10 +114,19 @@ class Calls:
 
     def serve(self, name: str, body: Body) -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Make a unary method of its body, on raw bytes both ways."""
+        return grpc.unary_unary_rpc_method_handler(self._counted(name, body))
+
+    def serve_stream(self, name: str, body: StreamBody) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Make a method of its body whose request is a stream of messages."""
+        return grpc.stream_unary_rpc_method_handler(self._counted(name, body))
+
+    def _counted(
+        self, name: str, body: Callable[[_Request, Context], Awaitable[bytes]]
+    ) -> Callable[[_Request, Context], Awaitable[bytes]]:
         method = self.method(name)
         monotonic = self._clock.monotonic
 
-        async def call(request: bytes, context: Context) -> bytes:
+        async def call(request: _Request, context: Context) -> bytes:
             began = monotonic()
             try:
                 answer = await body(request, context)
@@ -122,7 +135,7 @@ class Calls:
             method.ended(began)
             return answer
 
-        return grpc.unary_unary_rpc_method_handler(call)
+        return call
 
     def collect(self) -> Iterable[Metric]:
         calls = CounterMetricFamily(

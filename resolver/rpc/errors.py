@@ -34,8 +34,9 @@ _CLOSEST: Final = {
     grpc.StatusCode.INVALID_ARGUMENT: Reason.REQUEST_MALFORMED,
     grpc.StatusCode.OUT_OF_RANGE: Reason.FIELD_OUT_OF_RANGE,
     grpc.StatusCode.ALREADY_EXISTS: Reason.IDENTIFIER_EXISTS,
-    grpc.StatusCode.PERMISSION_DENIED: Reason.LISTING_NOT_ALLOWED,
-    grpc.StatusCode.UNAUTHENTICATED: Reason.LISTING_NOT_ALLOWED,
+    grpc.StatusCode.NOT_FOUND: Reason.IDENTIFIER_UNKNOWN,
+    grpc.StatusCode.PERMISSION_DENIED: Reason.NOT_AUTHORISED,
+    grpc.StatusCode.UNAUTHENTICATED: Reason.NOT_AUTHORISED,
     grpc.StatusCode.FAILED_PRECONDITION: Reason.STORE_FORMAT_UNKNOWN,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Reason.TOO_MANY_IN_FLIGHT,
     grpc.StatusCode.DEADLINE_EXCEEDED: Reason.DEADLINE_SPENT,
@@ -118,8 +119,10 @@ def _retry_after(fault: Fault) -> float | None:
 
 
 def _add(status: Any, detail: Message) -> None:
-    # What Pack does, in two thirds of its time: a batch may need a thousand of these.
-    status.details.add(type_url=_TYPES + detail.DESCRIPTOR.full_name, value=detail.SerializeToString())
+    # What Pack does, in two thirds of its time: a batch may need a thousand of these. The order of a map's entries
+    # would differ from process to process; a journal keeps these bytes and is planned again to the same.
+    value = detail.SerializeToString(deterministic=True)
+    status.details.add(type_url=_TYPES + detail.DESCRIPTOR.full_name, value=value)
 
 
 def _detail(status: Any, into: Any) -> Any | None:

@@ -1,7 +1,8 @@
 """A gRPC server of this project: where it listens, what it bounds, TLS, health, reflection, and how it drains."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -13,6 +14,11 @@ from resolver.errors import Fault, Reason
 from resolver.rpc.health import HEALTH_SERVICE, Health
 from resolver.rpc.tls import ServerTls, server_credentials
 from resolver.units import Duration
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+"""What answers a method."""
+
+_NONE: Final[Mapping[str, Handler]] = MappingProxyType({})
 
 _LONGEST: Final = 20 * 86_400
 """Seconds: gRPC counts milliseconds in 31 bits."""
@@ -65,9 +71,14 @@ class Server:
         self.proves_clients = bool(settings.tls and settings.tls.client_ca)
         self.port = 0
 
-    def add(self, service: str, methods: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]) -> None:
-        """Offer a service by its full name: method name to what answers it."""
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, dict(methods)),))
+    def add(
+        self, service: str, methods: Mapping[str, Handler], *, marked: Mapping[str, Handler] = _NONE, mark: str = ""
+    ) -> None:
+        """Offer a service by its full name: method name to what answers it.
+
+        What stands in `marked` answers instead where a call's metadata has the key `mark`.
+        """
+        self._server.add_generic_rpc_handlers((_Service(service, methods, mark, marked),))
         self._services.append(service)
 
     async def start(self) -> None:
@@ -110,6 +121,27 @@ class Server:
                 field="address",
                 variables={"address": address},
             ) from None
+
+
+class _Service(grpc.GenericRpcHandler):
+    """Finds what answers a call: by its path, and by a mark in its metadata.
+
+    Here, because here gRPC has made the metadata anyway: asking a call's context for them makes them once more, at a
+    microsecond for each entry.
+    """
+
+    def __init__(self, name: str, methods: Mapping[str, Handler], mark: str, marked: Mapping[str, Handler]) -> None:
+        self._methods = {f"/{name}/{method}": handler for method, handler in methods.items()}
+        self._marked = {f"/{name}/{method}": handler for method, handler in marked.items()}
+        self._mark = mark
+
+    def service(self, details: grpc.HandlerCallDetails) -> "Handler | None":
+        path, mark = details.method, self._mark
+        if path in self._marked:
+            for key, _ in details.invocation_metadata:
+                if key == mark:
+                    return self._marked[path]
+        return self._methods.get(path)
 
 
 def build_server(settings: ServingSettings) -> Server:

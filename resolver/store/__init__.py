@@ -2,24 +2,24 @@
 
 They are different types so that the type checker keeps the read path from writing. Every call takes a batch. Keys
 are canonical (`resolver.handle.canonical`), prefixes folded. A body is an encoded answer without its tail
-(`resolver.wire`), ending in its version. `index` is the journal index: it goes up by one with each commit.
+(`resolver.wire`), ending in its version. `index` is the journal index: it goes up by one with each entry.
 
 The suite in tests/contracts/ says what each implementation must do.
 """
 
 from collections.abc import Sequence
-from enum import IntEnum
 from typing import Final, Protocol
 
 from msgspec import Struct
 
 from resolver.routes import Prefix
+from resolver.trust.actors import Node
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The number of the format in which stores are written. Another one is refused."""
 
 CHANGES_KEPT: Final = 100_000
-"""Commits that the feed remembers. A reader further behind starts afresh."""
+"""Entries that the feed remembers. A reader further behind starts afresh."""
 
 
 class Fetched(Struct, frozen=True):
@@ -40,12 +40,13 @@ class Listed(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """What one commit changed: these keys, these rows of prefixes, and unnamed records below these prefixes."""
+    """What one entry changed: keys, rows of prefixes, unnamed records below prefixes, and rows of nodes."""
 
     index: int
     keys: tuple[bytes, ...] = ()
     prefixes: tuple[Prefix, ...] = ()
     below: tuple[bytes, ...] = ()
+    nodes: tuple[Node, ...] = ()
 
 
 class Changes(Struct, frozen=True):
@@ -77,6 +78,9 @@ class RecordReader(Protocol):
         throughout appears exactly once.
         """
 
+    async def holds_below(self, prefix: bytes) -> bool:
+        """Tell whether anything, a tombstone too, is held below this folded prefix or its derived ones."""
+
 
 class RouteReader(Protocol):
     """Reads the rows of prefixes."""
@@ -89,43 +93,92 @@ class FeedReader(Protocol):
     """Follows what is committed."""
 
     async def changes(self, after: int, limit: int) -> Changes:
-        """Give at most `limit` changes that follow on this index."""
+        """Give at most `limit` changes that follow on this index; fewer where they are large, but one at least."""
 
 
-class StoreReader(RecordReader, RouteReader, FeedReader, Protocol):
-    """Everything that can be read."""
+class NodeReader(Protocol):
+    """Reads the rows of nodes: who may sign, with which keys."""
+
+    async def nodes(self, after: str | None, limit: int) -> list[Node]:
+        """Give at most `limit` rows, beginning behind the node with this identifier; fewer only at the end."""
+
+
+class StoreReader(RecordReader, RouteReader, NodeReader, FeedReader, Protocol):
+    """Everything that the read path reads."""
 
     async def head(self) -> int:
-        """Give the journal index of the newest commit."""
+        """Give the journal index of the newest entry."""
 
     async def secret(self) -> bytes:
         """Give the 32 random bytes made with the store, the same for all processes of the node."""
 
 
+class Kept(Struct, frozen=True, gc=False):
+    """An entry as the journal keeps it.
+
+    `statement` is public, the leaf of the tree. `artefacts` stand beside it and may hold what is not public: the
+    envelope exactly as it came, and for an import the chunk. `result` is what the caller was told, without its
+    receipt.
+    """
+
+    index: int
+    statement: bytes
+    artefacts: tuple[bytes, ...]
+    result: bytes
+
+
+class JournalReader(Protocol):
+    """Reads the journal. Entries are never changed and never taken away."""
+
+    async def entries(self, after: int, limit: int) -> list[Kept]:
+        """Give at most `limit` entries that follow on this index, fewer only at the end. An entry may be large.
+
+        Raises:
+            Fault: JOURNAL_DAMAGED where an artefact is missing; STORE_UNAVAILABLE.
+        """
+
+    async def statements(self, after: int, limit: int) -> list[bytes]:
+        """Give the statements of at most `limit` entries that follow on this index, without what stands beside."""
+
+    async def tile(self, name: bytes) -> bytes | None:
+        """Give a piece of the tree that was committed under this name."""
+
+    async def tree_head(self) -> bytes:
+        """Give what was committed last as the head of the tree; empty before there was a commit."""
+
+    async def answered(self, request: bytes) -> int:
+        """Give the index of the entry that first answered this request, 0 where none did (or too long ago)."""
+
+    async def is_spent(self, nonce: "Nonce") -> bool:
+        """Tell whether this nonce was spent."""
+
+
 class Write(Struct, frozen=True, gc=False):
-    """A record to be written under a canonical key.
+    """A record to be written under a canonical key, whatever stands there.
 
     `public` and `full` are bodies without a version (`resolver.wire.record_body`); `full` is empty where everybody
-    may read everything. `overwrite` says what happens to what is there already: replaced, or kept and told.
+    may read everything. `is_new`: nothing stands there yet, as far as whoever plans the write has read; the store
+    saves itself a look by that, and comes to the same where it is wrong.
     """
 
     key: bytes
     public: bytes
     full: bytes = b""
-    overwrite: bool = False
+    is_new: bool = False
 
 
-class Written(IntEnum):
-    """What became of one write."""
+class Nonce(Struct, frozen=True, gc=False):
+    """A number used once: whose and which (`name`, 1 to 500 bytes), and until when it must be remembered.
 
-    REGISTERED = 0
-    REPLACED = 1
-    EXISTS = 2
-    DELETED = 3
+    `until` is in Unix seconds and belongs to the number: the same name with another one is another number.
+    """
+
+    name: bytes
+    until: int
 
 
 class Checkpoint(Struct, frozen=True, array_like=True):
-    """How far a load has come: bytes and lines of its input whose rows are durable, and what became of them."""
+    """How far an import has come: bytes and lines of its input whose rows are durable, and what became of them."""
 
     offset: int = 0
     lines: int = 0
@@ -133,44 +186,58 @@ class Checkpoint(Struct, frozen=True, array_like=True):
     replaced: int = 0
     unchanged: int = 0
     rejected: int = 0
+    chunks: int = 0
 
 
-class Committed(Struct, frozen=True):
-    """What became of each write, in order, and the journal index of the (last) commit: durable when this is given."""
+class Entry(Struct, frozen=True, gc=False, kw_only=True):
+    """One accepted request and everything that it changes. A key stands once in `writes`; so do rows.
 
-    written: list[Written]
-    index: int
-
-
-class StoreWriter(Protocol):
-    """Writes. There is one writer for a store at a time.
-
-    Raises, all methods: Fault STORE_FULL (nothing of the failed commit is written), STORE_UNAVAILABLE.
+    `request` (1 to 500 bytes) names the request for its retries, until its answer is forgotten; `at` is when it was
+    accepted (Unix seconds). `artefacts` are at most 255. `checkpoints` are how far imports have come, by name; None
+    forgets one.
     """
 
-    async def commit(self, writes: Sequence[Write] = (), prefixes: Sequence[Prefix] = ()) -> Committed:
-        """Write records and rows of prefixes in one commit: all of it or nothing.
+    statement: bytes
+    artefacts: tuple[bytes, ...]
+    result: bytes
+    request: bytes
+    at: int
+    nonces: tuple[Nonce, ...] = ()
+    writes: Sequence[Write] = ()
+    prefixes: Sequence[Prefix] = ()
+    nodes: Sequence[Node] = ()
+    checkpoints: tuple[tuple[str, Checkpoint | None], ...] = ()
 
-        The rows' epochs are set to the commit's index. The feed names every key, or, where they are very many, the
-        prefixes below which they lie. A key that stands twice is written twice, one after the other. What changes
-        nothing makes no commit: `index` is then the newest one's.
+
+class Commit(Struct, frozen=True, kw_only=True):
+    """Entries that become durable together, and the tree over all entries up to the last of them.
+
+    `tiles` are pieces of the tree that are complete now, by name.
+    """
+
+    entries: Sequence[Entry]
+    tiles: Sequence[tuple[bytes, bytes]] = ()
+    tree_head: bytes = b""
+
+
+class StoreWriter(JournalReader, Protocol):
+    """Writes. There is one writer for a store at a time."""
+
+    async def commit(self, commit: Commit) -> int:
+        """Write entries and all that they change: all of it or nothing, durable when it returns.
+
+        The first entry gets the index behind the head, the others follow; the last index is given, which is the head
+        where there are no entries: then nothing is written. Records are written with their entry's index as version,
+        rows of prefixes and nodes with it as epoch. Each entry is one change of the feed: it names every key, or,
+        where they are very many, the prefixes below which they lie. A key that several entries write is written by
+        one after the other.
+
+        Nonces and first answers that are older than they must be remembered are forgotten by the way.
 
         Raises:
-            Fault: PREFIX_RULE_FIXED when a row has another case rule than before, or when a new row would bring
-                registered identifiers under another rule than their own; `prefix` is in its variables.
-        """
-
-    async def load(
-        self, writes: Sequence[Write], prefixes: Sequence[Prefix], *, name: str, checkpoint: Checkpoint
-    ) -> Committed:
-        """Write a part of a load, in any number of commits; the checkpoint becomes durable with the last of them.
-
-        After a crash in between, the same part written again gives the same store. The feed names prefixes below
-        which something changed, not keys.
+            Fault: STORE_FULL, or JOURNAL_DAMAGED where there are entries above the head already: nothing is written.
+                STORE_UNAVAILABLE: all of it or nothing is; the head tells.
         """
 
     async def checkpoint(self, name: str) -> Checkpoint:
-        """Give how far the load of this name has come."""
-
-    async def forget(self, name: str) -> None:
-        """Forget how far the load of this name has come."""
+        """Give how far the import of this name has come."""

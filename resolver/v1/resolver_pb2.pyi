@@ -275,7 +275,7 @@ class GetNodeInfoResponse(_message.Message):
     def __init__(self, node: _Optional[str] = ..., tier: _Optional[str] = ..., software_version: _Optional[str] = ..., wire_version: _Optional[str] = ..., store_format: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., recursion_available: _Optional[bool] = ..., answer_tiers: _Optional[_Iterable[str]] = ..., applied_index: _Optional[int] = ...) -> None: ...
 
 class Bounds(_message.Message):
-    __slots__ = ("identifier_bytes", "value_data_bytes", "record_bytes", "record_values", "batch_identifiers", "answer_bytes", "list_page", "request_bytes")
+    __slots__ = ("identifier_bytes", "value_data_bytes", "record_bytes", "record_values", "batch_identifiers", "answer_bytes", "list_page", "request_bytes", "envelope_bytes", "envelope_rows", "chunk_bytes", "answers_kept_seconds")
     IDENTIFIER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VALUE_DATA_BYTES_FIELD_NUMBER: _ClassVar[int]
     RECORD_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -284,6 +284,10 @@ class Bounds(_message.Message):
     ANSWER_BYTES_FIELD_NUMBER: _ClassVar[int]
     LIST_PAGE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENVELOPE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ENVELOPE_ROWS_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_KEPT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     identifier_bytes: int
     value_data_bytes: int
     record_bytes: int
@@ -292,4 +296,26 @@ class Bounds(_message.Message):
     answer_bytes: int
     list_page: int
     request_bytes: int
-    def __init__(self, identifier_bytes: _Optional[int] = ..., value_data_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ..., record_values: _Optional[int] = ..., batch_identifiers: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., list_page: _Optional[int] = ..., request_bytes: _Optional[int] = ...) -> None: ...
+    envelope_bytes: int
+    envelope_rows: int
+    chunk_bytes: int
+    answers_kept_seconds: int
+    def __init__(self, identifier_bytes: _Optional[int] = ..., value_data_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ..., record_values: _Optional[int] = ..., batch_identifiers: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., list_page: _Optional[int] = ..., request_bytes: _Optional[int] = ..., envelope_bytes: _Optional[int] = ..., envelope_rows: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., answers_kept_seconds: _Optional[int] = ...) -> None: ...
+
+class Envelope(_message.Message):
+    __slots__ = ("payload", "payload_type", "signatures")
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURES_FIELD_NUMBER: _ClassVar[int]
+    payload: bytes
+    payload_type: str
+    signatures: _containers.RepeatedCompositeFieldContainer[Signature]
+    def __init__(self, payload: _Optional[bytes] = ..., payload_type: _Optional[str] = ..., signatures: _Optional[_Iterable[_Union[Signature, _Mapping]]] = ...) -> None: ...
+
+class Signature(_message.Message):
+    __slots__ = ("sig", "keyid")
+    SIG_FIELD_NUMBER: _ClassVar[int]
+    KEYID_FIELD_NUMBER: _ClassVar[int]
+    sig: bytes
+    keyid: str
+    def __init__(self, sig: _Optional[bytes] = ..., keyid: _Optional[str] = ...) -> None: ...

@@ -77,7 +77,7 @@ class ResolverServiceServicer:
 
     def ListHandles(self, request, context):
         """ListHandles pages through the registered identifiers below exactly one prefix.
-        Serial numbers are business secrets, so it is refused unless the node's configuration admits the caller.
+        Serial numbers are business secrets: only the prefix's holder, the holders above it, and operators may.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -6,10 +6,11 @@ A front stands over a small chain of its own here (a dictionary); what the real 
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import grpc
 import pytest
@@ -27,8 +28,8 @@ from resolver.clock import Clock, SetClock, SystemClock
 from resolver.encoding import varint
 from resolver.errors import Fault, Reason
 from resolver.front.grpc import SERVICE, TRACE_KEY, FrontSettings, NodeCard, ResolverFront
-from resolver.front.listing import ListingSettings
 from resolver.handle import split
+from resolver.holders import Holders
 from resolver.query import Asker, Mode, Query
 from resolver.routes import Hosting, Prefix, PrefixState, RouteTable
 from resolver.rpc.channels import ChannelSettings, open_channel
@@ -36,6 +37,11 @@ from resolver.rpc.errors import fault_of, fault_of_rpc_error
 from resolver.rpc.serving import ServingSettings, build_server
 from resolver.rpc.tls import ClientTls, ServerTls
 from resolver.store import FORMAT, Fetched, Listed
+from resolver.trust.actors import Key, Node, NodeState, NodeTable, Tier
+from resolver.trust.envelopes import Envelope
+from resolver.trust.keys import PrivateKey
+from resolver.trust.operators import Operators
+from resolver.trust.queries import QUERY_KEY, QueryVerifier, sign_query
 from resolver.units import Duration
 from resolver.v1 import resolver_pb2 as pb
 from tests.certificates import Authority
@@ -93,6 +99,9 @@ class Index:
 
     full = public
 
+    async def holds_below(self, prefix: bytes) -> bool:
+        return any(key.startswith((prefix + b"/", prefix + b".")) for key in self._texts)
+
     async def identifiers(self, prefix: bytes, *, derived: bool, after: bytes | None, limit: int) -> Listed:
         beginnings = (prefix + b"/", prefix + b".") if derived else (prefix + b"/",)
         keys = [key for key in sorted(self._texts) if key.startswith(beginnings) and key > (after or b"")]
@@ -120,6 +129,42 @@ LONG: Final = "88.111/" + "L" * 500
 BODIES: Final = {text.upper().encode(): body_of(text) for text in ("88.111/a", "88.111/b", "88.111/光", LONG)}
 
 
+# --- those who sign ------------------------------------------------------------------------------------------------
+
+
+class Signs(NamedTuple):
+    """Somebody who signs queries: the name in the head, and the key."""
+
+    actor: str
+    key: PrivateKey
+
+    def metadata(self, to: str, request: bytes, **other: Any) -> tuple[str, bytes]:
+        """Sign a request to this method, with something else where a test says so."""
+        said = {"node": CARD.node, "method": f"{SERVICE}/{to}", "actor": self.actor, "now": time.time()}
+        return QUERY_KEY, sign_query(request, key=self.key, **{**said, **other})
+
+    def row(self, state: NodeState = NodeState.ENABLED) -> Node:
+        """Give the row of a node of this name, with this key."""
+        key = Key(self.key.public.key_id, self.key.public.spki, 1)
+        return Node(node=self.actor, tier=Tier.SECONDARY, state=state, keys=(key,))
+
+
+HOLDER: Final = Signs("88.111", PrivateKey.generate())
+OTHER: Final = Signs("88.1110", PrivateKey.generate())
+BELOW: Final = Signs("88.111.2", PrivateKey.generate())
+SUSPENDED: Final = Signs("88.222", PrivateKey.generate())
+STRANGER: Final = Signs("88.111", PrivateKey.generate())
+OPERATOR: Final = Signs("alice", PrivateKey.generate())
+OPERATORS: Final = Operators([(OPERATOR.actor, OPERATOR.key.public)])
+
+
+def members() -> NodeTable:
+    """All nodes: three that are enabled and one that is suspended."""
+    nodes = NodeTable()
+    nodes.put([HOLDER.row(), OTHER.row(), BELOW.row(), SUSPENDED.row(NodeState.SUSPENDED)])
+    return nodes
+
+
 # --- running one ---------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +174,8 @@ class Below(Struct, frozen=True, kw_only=True):
     chain: Shelf
     index: Index = Index()
     routes: RouteTable
+    nodes: NodeTable
+    is_current: Callable[[], bool] = lambda: True
     settings: FrontSettings = FrontSettings()
     serving: ServingSettings = ServingSettings(address="127.0.0.1:0")
     clock: Clock
@@ -157,6 +204,8 @@ async def run_grpcio(below: Below) -> AsyncIterator[str]:
         chain=below.chain,
         records=below.index,
         routes=below.routes,
+        holders=Holders(CARD.node, nodes=below.nodes, routes=below.routes, is_current=below.is_current),
+        signatures=QueryVerifier(CARD.node, below.nodes, OPERATORS, SystemClock()),
         node=CARD,
         applied_index=lambda: 42,
         settings=below.settings,
@@ -182,7 +231,13 @@ async def front_start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
         async def start(**changed: Any) -> Running:
             clock = changed.pop("clock", SystemClock())
             bodies = changed.pop("bodies", BODIES)
-            below = Below(chain=Shelf(bodies, clock), routes=RouteTable(), clock=clock, registry=CollectorRegistry())
+            below = Below(
+                chain=Shelf(bodies, clock),
+                routes=RouteTable(),
+                nodes=members(),
+                clock=clock,
+                registry=CollectorRegistry(),
+            )
             below = replace(below, **changed)
             return Running(await stack.enter_async_context(request.param(below)), below)
 
@@ -195,13 +250,16 @@ async def front(front_start: Start) -> Running:
 
 
 class Caller:
-    """Calls a front as a stranger would: the bytes are the test's own."""
+    """Calls a front as a stranger would: the bytes are the test's own. Signs each call where somebody is to sign."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, signs: Signs | None = None) -> None:
         self._channel = channel
+        self._signs = signs
 
     async def raw(self, method: str, request: bytes, **call: Any) -> bytes:
         unary: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(f"/{SERVICE}/{method}")
+        if self._signs:
+            call.setdefault("metadata", (self._signs.metadata(method, request),))
         return await unary(request, **call)
 
     async def resolve(self, identifier: str, **options: Any) -> pb.ResolveResponse:
@@ -218,10 +276,12 @@ class Caller:
 
 
 @asynccontextmanager
-async def calling(running: Running, tls: ClientTls | None = None) -> AsyncIterator[Caller]:
+async def calling(
+    running: Running, tls: ClientTls | None = None, *, signs: Signs | None = None
+) -> AsyncIterator[Caller]:
     settings = ChannelSettings(tls=tls, tls_name="node.test" if tls else "")
     async with open_channel(running.address, settings) as channel:
-        yield Caller(channel)
+        yield Caller(channel, signs)
 
 
 @pytest.fixture
@@ -531,6 +591,95 @@ async def test_a_verified_certificate_gives_an_identity(
         assert running.asked.asker == Asker("127.0.0.1", identity)
 
 
+# --- signed queries -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signs", [HOLDER, OTHER, OPERATOR], ids=lambda signs: signs.actor)
+async def test_a_signature_gives_an_identity(front: Running, signs: Signs) -> None:
+    """Beside callers who do not sign, on the same connection."""
+    async with calling(front) as caller:
+        request = octets_field(1, b"88.111/a")
+        for method in ("Resolve", "BatchResolve"):
+            unsigned = await caller.raw(method, request)
+            assert front.asked.asker == Asker("127.0.0.1")
+            signed = await caller.raw(method, request, metadata=(("other", "1"), signs.metadata(method, request)))
+            assert front.asked.asker == Asker("127.0.0.1", signs.actor, is_operator=signs is OPERATOR)
+            assert not front.asked.is_full, "what is shown to whom is said in the chain"
+            assert signed == unsigned
+            await caller.raw(method, request, metadata=(("topnode-query", "text"),))
+            assert front.asked.asker == Asker("127.0.0.1")
+
+
+async def test_a_node_that_has_an_operators_name_is_no_operator(front_start: Start) -> None:
+    """The key says who it is: the name of an operator may be newer than the node."""
+    namesake = Signs(OPERATOR.actor, PrivateKey.generate())
+    nodes = members()
+    nodes.put([namesake.row()])
+    running = await front_start(nodes=nodes, index=LISTED, routes=_routes())
+    async with calling(running, signs=namesake) as caller:
+        await caller.resolve("88.111/a")
+        assert running.asked.asker == Asker("127.0.0.1", OPERATOR.actor)
+        _, fault = await refused(caller.list("88.111"))
+        assert fault.reason is Reason.LISTING_NOT_ALLOWED
+
+
+REQUEST: Final = octets_field(1, b"88.111/a")
+NOW: Final = time.time()
+
+
+@pytest.mark.parametrize("method", ["Resolve", "BatchResolve", "ListHandles"])
+@pytest.mark.parametrize(
+    ("signs", "other", "reason"),
+    [
+        (STRANGER, {}, Reason.KEY_UNKNOWN),
+        (SUSPENDED, {}, Reason.NODE_NOT_ENABLED),
+        (HOLDER, {"actor": "88.1110"}, Reason.ACTOR_MISMATCH),
+        (HOLDER, {"node": "89"}, Reason.AUDIENCE_WRONG),
+        (HOLDER, {"method": f"{SERVICE}/GetNodeInfo"}, Reason.AUDIENCE_WRONG),
+        (HOLDER, {"request": octets_field(1, b"88.111/b")}, Reason.SIGNATURE_INVALID),
+        (HOLDER, {"now": NOW - 3_600}, Reason.ENVELOPE_EXPIRED),
+        (HOLDER, {"now": NOW + 3_600}, Reason.ENVELOPE_NOT_YET_VALID),
+        (HOLDER, {"lifetime": 3_600}, Reason.ENVELOPE_LIFETIME),
+    ],
+)
+async def test_a_signature_that_proves_nothing_is_refused(
+    front: Running, caller: Caller, method: str, signs: Signs, other: dict[str, Any], reason: Reason
+) -> None:
+    """And is not passed over: who signs wants more than the public is shown, and is told why not."""
+    metadata = signs.metadata(method, **{"request": REQUEST, **other})
+    code, fault = await refused(caller.raw(method, REQUEST, metadata=(metadata,)))
+    assert fault.reason is reason
+    if reason in (Reason.ENVELOPE_EXPIRED, Reason.ENVELOPE_NOT_YET_VALID):
+        assert abs(int(fault.variables["server_time"]) - time.time()) < 60
+    assert not front.below.chain.asked
+    labels = {"method": method, "code": code.name}
+    assert front.below.registry.get_sample_value("topnode_resolver_calls_total", labels) == 1
+
+
+@pytest.mark.parametrize("method", ["Resolve", "BatchResolve", "ListHandles"])
+async def test_a_damaged_or_repeated_signature_is_refused(front: Running, caller: Caller, method: str) -> None:
+    key, octets = HOLDER.metadata(method, REQUEST)
+    envelope = Envelope.from_bytes(octets)
+    (signature,) = envelope.signatures
+    forged = replace(envelope, signatures=(replace(signature, sig=bytes(64)),))
+    for damaged, reason in (
+        (((key, b""),), Reason.ENVELOPE_MALFORMED),
+        (((key, octets[:-1]),), Reason.ENVELOPE_MALFORMED),
+        (((key, octets), (key, octets)), Reason.ENVELOPE_MALFORMED),
+        (((key, forged.to_bytes()),), Reason.SIGNATURE_INVALID),
+    ):
+        _, fault = await refused(caller.raw(method, REQUEST, metadata=damaged))
+        assert fault.reason is reason
+    assert not front.below.chain.asked
+
+
+async def test_calls_with_and_without_a_signature_are_counted_together(front: Running, caller: Caller) -> None:
+    await caller.raw("Resolve", REQUEST)
+    await caller.raw("Resolve", REQUEST, metadata=(HOLDER.metadata("Resolve", REQUEST),))
+    labels = {"method": "Resolve", "code": "OK"}
+    assert front.below.registry.get_sample_value("topnode_resolver_calls_total", labels) == 2
+
+
 # --- what went wrong ------------------------------------------------------------------------------------------------
 
 
@@ -596,7 +745,6 @@ LISTED: Final = Index(
     *(f"88.111.{below}/Part-{number}" for below in (1, 2, 3) for number in range(3)),
     "88.1110/other",
 )
-PUBLIC_LISTING: Final = FrontSettings(listing=ListingSettings(public=True))
 
 
 def _routes(*changed: Prefix) -> RouteTable:
@@ -617,7 +765,7 @@ async def _all_pages(caller: Caller, prefix: str, **wanted: Any) -> list[list[st
 
 
 async def test_pages_join_to_the_whole_listing(front_start: Start) -> None:
-    async with calling(await front_start(index=LISTED, routes=_routes(), settings=PUBLIC_LISTING)) as caller:
+    async with calling(await front_start(index=LISTED, routes=_routes()), signs=HOLDER) as caller:
         pages = await _all_pages(caller, "88.111", page_size=99)
         assert [len(page) for page in pages] == [99, 99, 52]
         listed = list(itertools.chain(*pages))
@@ -627,7 +775,7 @@ async def test_pages_join_to_the_whole_listing(front_start: Start) -> None:
 
 
 async def test_derived_prefixes_are_those_by_segments(front_start: Start) -> None:
-    async with calling(await front_start(index=LISTED, routes=_routes(), settings=PUBLIC_LISTING)) as caller:
+    async with calling(await front_start(index=LISTED, routes=_routes()), signs=HOLDER) as caller:
         listed = list(itertools.chain(*await _all_pages(caller, "88.111", derived=True)))
         assert len(listed) == 259
         assert "88.1110/other" not in listed
@@ -642,7 +790,7 @@ async def test_nothing_is_listed_where_nothing_is_said(front_start: Start) -> No
         Prefix("88.111.3", "88.111.3", hosting=Hosting.DELEGATED, expires_at=1),
     )
     routes.tell_time(2)
-    async with calling(await front_start(index=LISTED, routes=routes, settings=PUBLIC_LISTING)) as caller:
+    async with calling(await front_start(index=LISTED, routes=routes), signs=OPERATOR) as caller:
         listed = list(itertools.chain(*await _all_pages(caller, "88.111", derived=True)))
         assert {text.partition("/")[0] for text in listed} == {"88.111", "88.111.1"}
         for prefix, reason in (
@@ -656,28 +804,75 @@ async def test_nothing_is_listed_where_nothing_is_said(front_start: Start) -> No
             assert fault.field == "prefix"
 
 
-async def test_nobody_may_list_unless_the_configuration_says_so(front_start: Start) -> None:
-    async with calling(await front_start(index=LISTED, routes=_routes())) as caller:
-        code, fault = await refused(caller.list("88.111"))
+@pytest.mark.parametrize(
+    ("signs", "prefix", "is_admitted"),
+    [
+        (HOLDER, "88.111", True),
+        # Below an allocation that is another's too: the prefix above is this one's.
+        (HOLDER, "88.111.2", True),
+        (HOLDER, "88.111.2.7", True),
+        (HOLDER, "88.1110", False),
+        (HOLDER, "88", False),
+        (BELOW, "88.111.2", True),
+        (BELOW, "88.111", False),
+        (BELOW, "88.111.3", False),
+        (OTHER, "88.111", False),
+        (OPERATOR, "88.111", True),
+        (OPERATOR, "88.1110", True),
+        (None, "88.111", False),
+        (None, "99", False),
+    ],
+)
+async def test_holders_list_what_is_theirs_or_below_and_operators_everything(
+    front_start: Start, signs: Signs | None, prefix: str, *, is_admitted: bool
+) -> None:
+    running = await front_start(index=LISTED, routes=_routes(Prefix("88.111.2", "88.111.2")))
+    async with calling(running, signs=signs) as caller:
+        if is_admitted:
+            await caller.list(prefix)
+            return
+        code, fault = await refused(caller.list(prefix))
         assert (code, fault.reason) == (grpc.StatusCode.PERMISSION_DENIED, Reason.LISTING_NOT_ALLOWED)
+        assert fault.variables == ({"identity": signs.actor} if signs else {})
 
 
-async def test_whoever_is_named_may_list(front_start: Start, authority: Authority) -> None:
+async def test_an_application_does_not_make_a_holder(front_start: Start) -> None:
+    routes = _routes(Prefix("88.111.2", "88.111.2", state=PrefixState.PENDING))
+    async with calling(await front_start(index=LISTED, routes=routes), signs=BELOW) as caller:
+        _, fault = await refused(caller.list("88.111.2"))
+        assert fault.reason is Reason.LISTING_NOT_ALLOWED
+
+
+@pytest.mark.parametrize(
+    ("name", "is_admitted"),
+    [("88.111", True), ("88.1110", False), ("88.222", False), ("alice", False), ("88", False)],
+)
+async def test_a_certificate_lets_list_by_its_nodes_rights(
+    front_start: Start, authority: Authority, name: str, *, is_admitted: bool
+) -> None:
+    """Of enabled nodes only; an operator's name in a certificate makes no operator, this node's name no holder."""
     node = authority.issue("node", alternatives=("node.test",))
+    client = authority.issue(name, to="client")
     tls = ServerTls(certificate=node.certificate, key=node.key, client_ca=authority.path)
-    settings = FrontSettings(listing=ListingSettings(askers=("auditor",)))
     serving = ServingSettings(address="127.0.0.1:0", tls=tls)
-    running = await front_start(index=LISTED, routes=_routes(), settings=settings, serving=serving)
-    for name, is_admitted in (("auditor", True), ("stranger", False)):
-        client = authority.issue(name)
-        proven = ClientTls(server_ca=authority.path, certificate=client.certificate, key=client.key)
-        async with calling(running, proven) as caller:
-            if is_admitted:
-                assert (await caller.list("88.111")).identifiers
-            else:
-                _, fault = await refused(caller.list("88.111"))
-                assert fault.reason is Reason.LISTING_NOT_ALLOWED
-                assert fault.variables == {"identity": "stranger"}
+    routes = _routes(Prefix("88.222", "88.222"), Prefix("88.333", CARD.node))
+    running = await front_start(index=LISTED, routes=routes, serving=serving)
+    proven = ClientTls(server_ca=authority.path, certificate=client.certificate, key=client.key)
+    async with calling(running, proven) as caller:
+        if is_admitted:
+            assert (await caller.list("88.111")).identifiers
+        for prefix in ("88.222", "88.333"):
+            _, fault = await refused(caller.list(prefix))
+            assert fault.reason is Reason.LISTING_NOT_ALLOWED
+            assert fault.variables == {"identity": name}
+
+
+async def test_nothing_is_listed_while_nobody_knows_who_is_suspended(front_start: Start) -> None:
+    running = await front_start(index=LISTED, routes=_routes(), is_current=lambda: False)
+    for signs, reason in ((HOLDER, Reason.STORE_UNAVAILABLE), (OTHER, Reason.LISTING_NOT_ALLOWED)):
+        async with calling(running, signs=signs) as caller:
+            _, fault = await refused(caller.list("88.111"))
+            assert fault.reason is reason
 
 
 @pytest.mark.parametrize(
@@ -694,14 +889,14 @@ async def test_whoever_is_named_may_list(front_start: Start, authority: Authorit
 async def test_a_listing_that_cannot_be_is_refused(
     front_start: Start, wanted: dict[str, Any], reason: Reason, field: str
 ) -> None:
-    async with calling(await front_start(index=LISTED, routes=_routes(), settings=PUBLIC_LISTING)) as caller:
+    async with calling(await front_start(index=LISTED, routes=_routes()), signs=HOLDER) as caller:
         code, fault = await refused(caller.list(**{"prefix": "88.111", **wanted}))
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert (fault.reason, fault.field) == (reason, field)
 
 
 async def test_a_token_is_good_for_its_own_listing_only(front_start: Start) -> None:
-    async with calling(await front_start(index=LISTED, routes=_routes(), settings=PUBLIC_LISTING)) as caller:
+    async with calling(await front_start(index=LISTED, routes=_routes()), signs=OPERATOR) as caller:
         token = (await caller.list("88.111")).next_page_token
         assert (await caller.list("88.111", page_token=token, page_size=7)).identifiers
         for prefix, wanted in (("88.1110", {}), ("88.111", {"derived": True})):
@@ -719,7 +914,8 @@ async def test_a_node_tells_who_it_is_and_what_it_bounds(caller: Caller) -> None
     assert not told.recursion_available
     assert list(told.answer_tiers) == ["memory", "store"]
     for field in pb.Bounds.DESCRIPTOR.fields:
-        assert getattr(told.bounds, field.name) == getattr(bounds, field.name.upper())
+        name = field.name.removesuffix("_seconds").upper()
+        assert getattr(told.bounds, field.name) == getattr(bounds, name)
 
 
 async def test_reflection_tells_the_service_as_callers_know_it(front: Running) -> None:

@@ -1,29 +1,38 @@
 """A front over the real chain and the embedded store: what callers see when all parts stand together."""
 
-from collections.abc import AsyncIterator
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, generate_latest
 
 from resolver import bounds, chain, wire
 from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.following import Following, FollowingSettings
-from resolver.front.grpc import TRACE_KEY, FrontSettings, NodeCard, ResolverFront
-from resolver.front.listing import ListingSettings
+from resolver.front.grpc import SERVICE, TRACE_KEY, FrontSettings, NodeCard, ResolverFront
+from resolver.holders import Holders
 from resolver.routes import Hosting, Prefix, PrefixState, RouteTable
 from resolver.rpc.channels import ChannelSettings, open_channel
 from resolver.rpc.errors import fault_of, fault_of_rpc_error
 from resolver.rpc.serving import ServingSettings, build_server
+from resolver.store import Fetched
 from resolver.store.embedded import EmbeddedWriter, Owner
+from resolver.trust.actors import Key, NodeState, NodeTable, Tier
+from resolver.trust.actors import Node as Row
+from resolver.trust.keys import PrivateKey
+from resolver.trust.operators import Operators
+from resolver.trust.queries import QUERY_KEY, QueryVerifier, sign_query
 from resolver.units import Duration
 from resolver.v1 import resolver_pb2 as pb
 from resolver.v1.resolver_pb2_grpc import ResolverServiceStub
+from tests.small_store import put
 from tests.stores import record, write, writes
 
 OWNER: Final = Owner(pid=1, what="test", since=0, socket="")
@@ -34,27 +43,71 @@ PREFIXES: Final = [
 ]
 PARTS: Final = [f"88.111/Part-{number}" for number in range(30)]
 
+SECRET: Final = b"what only its holder may read"
+GUARDED: Final = "88.111/guarded"
+OTHERS: Final = "88.112/guarded"
+
+HOLDER: Final = "88.111"
+KEYS: Final = {name: PrivateKey.generate() for name in (HOLDER, "88.112", "alice")}
+
+
+def row(name: str, state: NodeState = NodeState.ENABLED) -> Row:
+    """Give the row of a node that signs with its key out of KEYS."""
+    public = KEYS[name].public
+    return Row(node=name, tier=Tier.SECONDARY, state=state, keys=(Key(public.key_id, public.spki, 1),))
+
 
 class Node:
     """A store, everything above it, and a caller's stub."""
 
-    def __init__(self, store: EmbeddedWriter, following: Following, stub: Any) -> None:
+    def __init__(
+        self,
+        store: EmbeddedWriter,
+        cache: MemoryCache,
+        following: Following,
+        registry: CollectorRegistry,
+        stub: Any,
+    ) -> None:
         self.store = store
+        self.cache = cache
         self.following = following
+        self.registry = registry
         self.stub = stub
 
     async def batch(self, *identifiers: str, **options: Any) -> list[pb.BatchResult]:
         request = pb.BatchResolveRequest(identifiers=identifiers, options=pb.Options(**options))
         return list((await self.stub.BatchResolve(request)).results)
 
+    async def signed(self, actor: str, *identifiers: str, **options: Any) -> list[pb.BatchResult]:
+        """Ask as this actor, by a signature."""
+        request = pb.BatchResolveRequest(identifiers=identifiers, options=pb.Options(**options))
+        metadata = (signature(actor, "BatchResolve", request),)
+        return list((await self.stub.BatchResolve(request, metadata=metadata)).results)
+
+
+def signature(actor: str, method: str, request: Any) -> tuple[str, bytes]:
+    """Sign a request to this method."""
+    octets = request.SerializeToString()
+    signed = sign_query(
+        octets, node="88", method=f"{SERVICE}/{method}", actor=actor, key=KEYS[actor], now=time.time()
+    )
+    return QUERY_KEY, signed
+
+
+def shown(results: list[pb.BatchResult]) -> list[bool]:
+    """Tell for each result whether it holds anything that is restricted."""
+    return [SECRET in result.SerializeToString() for result in results]
+
 
 @asynccontextmanager
 async def _over(store: EmbeddedWriter) -> AsyncIterator[Node]:
-    clock, registry, routes = SystemClock(), CollectorRegistry(), RouteTable()
+    clock, registry, routes, nodes = SystemClock(), CollectorRegistry(), RouteTable(), NodeTable()
     cache = MemoryCache(MemorySettings(), registry)
     # A store's feed is looked at when the test says so, and what was seen then stays current for the whole test.
-    following = Following(store, routes, cache, clock, FollowingSettings(bypass_after=Duration(600)), registry)
+    feed = FollowingSettings(bypass_after=Duration(600))
+    following = Following(store, routes, cache, clock, feed, registry, nodes=nodes)
     await following.start()
+    holders = Holders("88", nodes=nodes, routes=routes, is_current=lambda: following.is_current)
     link = chain.build(
         node="88",
         clock=clock,
@@ -62,6 +115,7 @@ async def _over(store: EmbeddedWriter) -> AsyncIterator[Node]:
         routes=routes,
         cache=cache,
         following=following,
+        holders=holders,
         settings=chain.ChainSettings(),
         registry=registry,
     )
@@ -69,9 +123,11 @@ async def _over(store: EmbeddedWriter) -> AsyncIterator[Node]:
         chain=link,
         records=store,
         routes=routes,
+        holders=holders,
+        signatures=QueryVerifier("88", nodes, Operators([("alice", KEYS["alice"].public)]), clock),
         node=NodeCard(node="88", tier="top", software_version="1"),
         applied_index=lambda: following.applied,
-        settings=FrontSettings(listing=ListingSettings(public=True)),
+        settings=FrontSettings(),
         secret=await store.secret(),
         clock=clock,
         registry=registry,
@@ -81,7 +137,7 @@ async def _over(store: EmbeddedWriter) -> AsyncIterator[Node]:
     await server.start()
     try:
         async with open_channel(f"127.0.0.1:{server.port}", ChannelSettings()) as channel:
-            yield Node(store, following, _stub(channel))
+            yield Node(store, cache, following, registry, _stub(channel))
     finally:
         await server.stop()
 
@@ -93,8 +149,9 @@ def _stub(channel: grpc.aio.Channel) -> Any:
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     with closing(EmbeddedWriter.open(tmp_path / "store", owner=OWNER)) as store:
-        await store.commit(prefixes=PREFIXES)
-        await store.commit([*writes(PARTS), *writes(["88.112/copy"]), write("88.111/gone", deleted=True)])
+        await put(store, prefixes=PREFIXES, nodes=[row(HOLDER), row("88.112")])
+        await put(store, [write(GUARDED, secret=SECRET), write(OTHERS, secret=SECRET)])
+        await put(store, [*writes(PARTS), *writes(["88.112/copy"]), write("88.111/gone", deleted=True)])
         async with _over(store) as node:
             yield node
 
@@ -143,7 +200,7 @@ async def test_each_kind_of_answer_and_error_stands_in_its_place(node: Node) -> 
 
 async def test_a_write_is_seen_after_the_next_look_at_the_feed(node: Node) -> None:
     (before,) = await node.batch("88.111/Part-1")
-    await node.store.commit([write("88.111/Part-1", b"another part", overwrite=True)])
+    await put(node.store, [write("88.111/Part-1", b"another part")])
     await node.following.catch_up()
     (after,) = await node.batch("88.111/Part-1")
     assert before.answer.record.values[0].data == b"a part"
@@ -195,14 +252,114 @@ async def test_a_listing_pages_through_the_store(node: Node) -> None:
     listed: list[str] = []
     token = ""
     while True:
-        page = await node.stub.ListHandles(pb.ListHandlesRequest(prefix="88.111", page_size=7, page_token=token))
+        request = pb.ListHandlesRequest(prefix="88.111", page_size=7, page_token=token)
+        page = await node.stub.ListHandles(request, metadata=(signature(HOLDER, "ListHandles", request),))
         listed += page.identifiers
         token = page.next_page_token
         if not token:
             break
-    assert sorted(listed) == sorted(PARTS)
+    assert sorted(listed) == sorted([*PARTS, GUARDED])
 
 
 async def test_the_node_tells_the_index_that_it_has_applied(node: Node) -> None:
     told = await node.stub.GetNodeInfo(pb.GetNodeInfoRequest())
     assert told.applied_index == await node.store.head()
+
+
+# --- values that only their holder may read ------------------------------------------------------------------------
+
+
+async def test_only_the_holder_is_shown_what_is_restricted(node: Node) -> None:
+    """In a batch with others' identifiers, before and after everybody asked, and by nobody else's signature."""
+    asked = [GUARDED, "88.111/Part-1", OTHERS, GUARDED.upper(), "88.111/nothing", "no slash"]
+    for _ in range(2):
+        assert shown(await node.signed(HOLDER, *asked)) == [True, False, False, True, False, False]
+        assert shown(await node.batch(*asked)) == [False] * 6
+        assert shown(await node.signed("88.112", *asked)) == [False, False, True, False, False, False]
+        assert shown(await node.signed("alice", *asked)) == [False] * 6
+    assert len(node.cache) >= 3
+    assert not any(SECRET in ready.frame for ready in node.cache._entries.values())
+
+
+async def test_the_answer_to_a_holder_is_the_publics_but_for_the_values(node: Node) -> None:
+    (whole,) = await node.signed(HOLDER, GUARDED)
+    (cut,) = await node.batch(GUARDED)
+    assert [value.data for value in whole.answer.record.values] == [b"a part", SECRET]
+    del whole.answer.record.values[1]
+    assert whole == cut
+
+
+async def test_a_unary_call_shows_the_same(node: Node) -> None:
+    request = pb.ResolveRequest(identifier=GUARDED)
+    signed = await node.stub.Resolve(request, metadata=(signature(HOLDER, "Resolve", request),))
+    unsigned = await node.stub.Resolve(request)
+    assert (SECRET in signed.SerializeToString(), SECRET in unsigned.SerializeToString()) == (True, False)
+
+
+async def test_one_signature_may_come_again_while_it_is_fresh(node: Node) -> None:
+    """A read changes nothing, so a retry need not be signed anew."""
+    request = pb.BatchResolveRequest(identifiers=[GUARDED])
+    metadata = (signature(HOLDER, "BatchResolve", request),)
+    answers = [await node.stub.BatchResolve(request, metadata=metadata) for _ in range(3)]
+    assert [shown(list(answer.results)) for answer in answers] == [[True]] * 3
+
+
+@pytest.mark.parametrize("state", [NodeState.SUSPENDED, NodeState.REVOKED])
+async def test_a_suspended_or_revoked_holder_may_not_sign_and_sees_what_everybody_sees(
+    node: Node, state: NodeState
+) -> None:
+    """With the next look at the feed, of which there are five a second; what it registered goes on resolving."""
+    assert shown(await node.signed(HOLDER, GUARDED)) == [True]
+    await put(node.store, nodes=[row(HOLDER, state)])
+    await node.following.catch_up()
+    fault = await _refused(node.signed(HOLDER, GUARDED))
+    assert fault.reason is Reason.NODE_NOT_ENABLED
+    (result,) = await node.batch(GUARDED)
+    assert result.answer.outcome == pb.OUTCOME_FOUND
+    assert shown([result]) == [False]
+
+
+async def test_a_changed_restricted_value_is_shown_after_the_next_look_at_the_feed(node: Node) -> None:
+    await put(node.store, [write(GUARDED, secret=SECRET + b", changed")])
+    await node.following.catch_up()
+    (result,) = await node.signed(HOLDER, GUARDED)
+    assert result.answer.record.values[1].data == SECRET + b", changed"
+
+
+async def test_nothing_restricted_is_traced_listed_counted_or_logged(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor the holder's identity: metrics have no such labels."""
+    with caplog.at_level(logging.DEBUG):
+        request = pb.ResolveRequest(identifier=GUARDED, options=pb.Options(trace=True))
+        call = node.stub.Resolve(request, metadata=(signature(HOLDER, "Resolve", request),))
+        assert SECRET in (await call).SerializeToString()
+        (trace,) = [value for key, value in await call.trailing_metadata() if key == TRACE_KEY]
+        listing = pb.ListHandlesRequest(prefix="88.111", derived=True)
+        page = await node.stub.ListHandles(listing, metadata=(signature(HOLDER, "ListHandles", listing),))
+    assert "holding" in [step.tier for step in wire.trace_steps(trace)]
+    told = trace + page.SerializeToString() + caplog.text.encode() + generate_latest(node.registry)
+    assert SECRET not in told
+    assert HOLDER.encode() not in generate_latest(node.registry)
+
+
+async def test_a_mistake_while_a_holder_is_answered_logs_no_value(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that nobody foresaw, with the values in the frame that it comes from."""
+
+    class Broken(Exception):
+        pass
+
+    class Breaking(EmbeddedWriter):
+        async def full(self, keys: Sequence[bytes]) -> Fetched:
+            fetched = await super().full(keys)
+            assert SECRET in b"".join(body or b"" for body in fetched.bodies)
+            raise Broken
+
+    node.store.__class__ = Breaking
+    with caplog.at_level(logging.DEBUG):
+        fault = await _refused(node.signed(HOLDER, GUARDED))
+    assert fault.reason is Reason.INTERNAL
+    assert "Broken" in caplog.text
+    assert SECRET.decode() not in caplog.text

@@ -57,7 +57,7 @@ def test_generated_code_has_not_drifted(tmp_path: Path) -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    return copied(tmp_path / "tree", "proto", "resolver/v1", "nodes/v1")
+    return copied(tmp_path / "tree", "proto", "resolver/v1", "registry/v1", "nodes/v1")
 
 
 def test_a_changed_proto_is_found(tree: Path, tmp_path: Path) -> None:

@@ -14,27 +14,18 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from resolver.clock import Clock, SystemClock
+from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.routes import Prefix
-from resolver.store import Checkpoint, Write, Written
+from resolver.store import Checkpoint, Commit, Entry, Kept, Nonce, Write
 from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner
+from resolver.trust.actors import Node, NodeState, Tier
+from tests.small_store import AT, entry, put
 from tests.stores import write
 
 _ROOT: Final = Path(__file__).parents[2]
 
-PART_RECORDS: Final = 20_000
-
-
-class HurriedClock(SystemClock):
-    """Five milliseconds pass between any two looks at it, so that a load takes many transactions."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-
-    def monotonic(self) -> float:
-        self._now += 0.005
-        return self._now
+CHUNK_RECORDS: Final = 16_384
 
 
 @contextmanager
@@ -53,46 +44,79 @@ def say(what: object) -> None:
     sys.stdout.flush()
 
 
-def own(path: Path, clock: Clock | None = None) -> EmbeddedWriter:
-    return EmbeddedWriter.open(path, owner=Owner.here("child", clock=SystemClock()), clock=clock)
+def own(path: Path) -> EmbeddedWriter:
+    return EmbeddedWriter.open(path, owner=Owner.here("child", clock=SystemClock()))
 
 
 def batch(index: int) -> list[Write]:
-    """Give the records of the commit with this index, and one that each commit replaces."""
+    """Give the records of the entry with this index, and one that each entry replaces."""
     names = (f"88.1/{index:06}-{each:02}" for each in range(index % 40 + 1))
-    newest = write("88.1/NEWEST", str(index).encode(), overwrite=True)
+    newest = write("88.1/NEWEST", str(index).encode())
     return [*(write(name, name.encode() * 10, secret=b"s" if index % 3 else b"") for name in names), newest]
 
 
-def part_keys(number: int) -> list[bytes]:
-    """Give the keys of a part of a load, sorted; every other part lies below what is there already."""
+def made_entry(index: int) -> Entry:
+    """Give the entry with this index, which leaves something in every database."""
+    name = b"%08d" % index
+    return entry(
+        batch(index),
+        [Prefix(f"88.1.{index}", "h")],
+        [Node(node=f"88.{index}", tier=Tier.SECONDARY, state=NodeState.ENABLED, keys=())],
+        statement=b"statement " + name,
+        artefacts=(b"envelope " + name, name * (index % 7 * 500)),
+        result=b"result " + name,
+        request=b"request " + name,
+        nonces=(Nonce(name, AT),),
+        checkpoints=(("commit", Checkpoint(chunks=index)),),
+    )
+
+
+def made_commit(first: int, count: int) -> Commit:
+    """Give the commit of so many entries from this index on, and a stand-in for the tree over them."""
+    indexes = range(first, first + count)
+    tiles = [(b"tile/%d" % index, b"up to %d" % index) for index in indexes if index % 4 == 0]
+    entries = [made_entry(index) for index in indexes]
+    return Commit(entries=entries, tiles=tiles, tree_head=b"head %d" % indexes[-1])
+
+
+def kept(index: int) -> Kept:
+    """Give this entry as the journal keeps it."""
+    made = made_entry(index)
+    return Kept(index, made.statement, made.artefacts, made.result)
+
+
+def chunk_keys(number: int) -> list[bytes]:
+    """Give the keys of a chunk, sorted; every other one lies below what is there already."""
     prefix = b"88.3" if number % 2 else b"88.2.%d" % (1_000_000 - number)
-    return [b"%s/%06d-%05d" % (prefix, number, each) for each in range(PART_RECORDS)]
+    return [b"%s/%06d-%05d" % (prefix, number, each) for each in range(CHUNK_RECORDS)]
 
 
-def part(number: int) -> list[Write]:
-    """Give a part of a load, every other one out of order. That all have one body makes it quickly."""
+def chunk(number: int) -> list[Write]:
+    """Give the records of a chunk, every other one out of order. That all have one body makes it quickly."""
     body = write("88.2/ANY").public
-    writes = [Write(key, body) for key in part_keys(number)]
-    return writes if number % 2 else writes[::-1]
+    made = [Write(key, body, is_new=True) for key in chunk_keys(number)]
+    return made if number % 2 else made[::-1]
 
 
 async def commit(path: Path) -> None:
+    """Commit one to five entries at once, and say what the last one's index is."""
     writer = own(path)
-    for index in count(writer.next_index):
-        committed = await writer.commit(batch(index), [Prefix(f"88.1.{index}", "h")])
-        say(committed.index)
+    index = await writer.head()
+    while True:
+        index = await writer.commit(made_commit(index + 1, index % 5 + 1))
+        say(index)
 
 
 async def load(path: Path) -> None:
-    writer = own(path, clock=HurriedClock())
-    for number in count((await writer.checkpoint("load")).lines):
-        await writer.load(part(number), (), name="load", checkpoint=Checkpoint(lines=number + 1))
+    writer = own(path)
+    for number in count((await writer.checkpoint("load")).chunks):
+        reached = ("load", Checkpoint(chunks=number + 1))
+        await put(writer, chunk(number), artefacts=(b"envelope", bytes(500_000)), checkpoints=(reached,))
         say(number)
 
 
 async def read(path: Path) -> None:
-    """Read everything that each new commit wrote, until the commit in the third argument is there."""
+    """Read everything that each new entry wrote, until the entry in the third argument is there."""
     reader, seen = EmbeddedReader.open(path), 0
     say("ready")
     while seen < int(sys.argv[3]):
@@ -101,6 +125,7 @@ async def read(path: Path) -> None:
             fetched = await reader.full([each.key for each in batch(index)])
             assert None not in fetched.bodies
             assert fetched.as_of >= head
+            assert await reader.entries(index - 1, 1) == [kept(index)]
         seen = head
     say(seen)
 
@@ -110,7 +135,7 @@ async def churn(path: Path) -> None:
     writer = own(path)
     for turn in count():
         name = f"88.1/{turn * 7919 % 1_000:04}-{turn % 3}"
-        await writer.commit([write(name, deleted=bool(turn % 2), overwrite=True)])
+        await put(writer, [write(name, deleted=bool(turn % 2))])
         if turn % 100 == 0:
             say(turn)
 
@@ -134,19 +159,19 @@ async def take(path: Path) -> None:
 async def fill(path: Path) -> None:
     """Commit and load until the disk is full, make room, and go on; then look whether everything is there."""
     has_limit = len(sys.argv) > 3
-    writer = own(path, clock=HurriedClock())
+    writer = own(path)
     if has_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), resource.RLIM_INFINITY))
-    committed = await _until_full(lambda number: writer.commit([write(f"88.1/C{number:05}", bytes(2_000))]))
+    committed = await _until_full(lambda number: put(writer, [write(f"88.1/C{number:05}", bytes(2_000))]))
     loaded = await _until_full(lambda number: _load(writer, number))
     if has_limit:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     else:
         (path.parent / "ballast").unlink()
     head = await writer.head()
-    assert (await writer.commit([write(f"88.1/C{committed:05}")])).written == [Written.REGISTERED]
-    assert await writer.head() == head + 1
+    assert await put(writer, [write(f"88.1/C{committed:05}")]) == head + 1
     await _load(writer, loaded)
+    assert len(await writer.statements(0, 1_000_000)) == head + 2
     writer.close()
     reader = EmbeddedReader.open(path)
     keys = [b"88.1/C%05d" % number for number in range(committed + 1)]
@@ -161,7 +186,7 @@ def _filling(number: int) -> list[Write]:
 
 
 async def _load(writer: EmbeddedWriter, number: int) -> None:
-    await writer.load(_filling(number), (), name="n", checkpoint=Checkpoint(lines=number))
+    await put(writer, _filling(number), checkpoints=(("n", Checkpoint(lines=number)),))
     assert (await writer.checkpoint("n")).lines == number
 
 

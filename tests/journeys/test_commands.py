@@ -42,11 +42,9 @@ MANY = [{"identifier": f"88.1.2/many-{number:05}", "values": []} for number in r
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
-    """A node that everybody may ask for lists, with a few registrations and many."""
+    """A node with a few registrations and many."""
     folder = tmp_path_factory.mktemp("node")
-    running = RunningNode(
-        folder / "data", folder / "log", ["--workers", "1"], {"TOPNODE_FRONT__LISTING__PUBLIC": "true"}
-    )
+    running = RunningNode(folder / "data", folder / "log", ["--workers", "1"], {})
     try:
         running.wait_ready()
         file = folder / "rows.ndjson"
@@ -226,7 +224,16 @@ def test_only_with_the_right_certificates(tmp_path: Path, top_node: TopNode) -> 
         TOPNODE_SERVING__TLS__KEY=server.key,
         TOPNODE_SERVING__TLS__CLIENT_CA=authority.path,
     )
-    ours = ["--ca", authority.path, "--cert", client.certificate, "--key", client.key, "--tls-name", "node.example"]
+    ours = [
+        "--ca",
+        authority.path,
+        "--cert",
+        client.certificate,
+        "--cert-key",
+        client.key,
+        "--tls-name",
+        "node.example",
+    ]
     run = topnode("resolve", "--node", running.address, "99/x", *ours)
     assert run.returncode == 4
     assert "not here" in words(run)
@@ -243,8 +250,14 @@ def test_only_with_the_right_certificates(tmp_path: Path, top_node: TopNode) -> 
 # --- list ----------------------------------------------------------------------------------------------------------
 
 
+def listing(node: RunningNode, *arguments: object) -> subprocess.CompletedProcess[bytes]:
+    """List as the operator, who may."""
+    signed = ("--actor", "local", "--key", node.data / "operator.pem")
+    return topnode("list", "--node", node.address, "--timeout", "20s", *signed, *arguments)
+
+
 def listed(node: RunningNode, *arguments: object) -> list[str]:
-    run = topnode("list", "--node", node.address, "--timeout", "20s", *arguments)
+    run = listing(node, *arguments)
     assert run.returncode == 0, run.stderr
     return run.stdout.decode().splitlines()
 
@@ -260,11 +273,11 @@ def test_what_is_registered_below_a_prefix(node: RunningNode) -> None:
 
 
 def test_a_long_list_is_cut_and_that_is_told(node: RunningNode) -> None:
-    run = topnode("list", "--node", node.address, "88.1.2")
+    run = listing(node, "88.1.2")
     assert len(run.stdout.splitlines()) == 100
     assert b"--all" in run.stderr
     assert len(listed(node, "88.1.2", "--limit", 3)) == 3
-    exactly = topnode("list", "--node", node.address, "88.1", "--limit", 2)
+    exactly = listing(node, "88.1", "--limit", 2)
     assert (len(exactly.stdout.splitlines()), exactly.stderr) == (2, b"")
 
 
@@ -278,15 +291,16 @@ def test_a_long_list_is_cut_and_that_is_told(node: RunningNode) -> None:
     ],
 )
 def test_what_cannot_be_listed(node: RunningNode, prefix: str, reason: str) -> None:
-    run = topnode("list", "--node", node.address, prefix)
+    run = listing(node, prefix)
     assert run.returncode == 1
     assert reason in run.stderr.decode()
 
 
-def test_nobody_may_list_unless_the_node_says_so(top_node: TopNode) -> None:
-    run = topnode("list", "--node", top_node().address, "88.1")
+def test_nobody_lists_without_saying_who_it_is(node: RunningNode) -> None:
+    run = topnode("list", "--node", node.address, "88.1")
     assert run.returncode == 1
     assert b"LISTING_NOT_ALLOWED" in run.stderr
+    assert topnode("list", "--node", node.address, "88.1", "--actor", "local").returncode == 2
 
 
 # --- backup and restore --------------------------------------------------------------------------------------------

@@ -282,7 +282,8 @@ def test_a_port_that_a_stranger_has_is_refused_and_nothing_is_started(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as stranger:
         address = f"127.0.0.1:{stranger.getsockname()[1]}"
-        for option, field in (("--listen", "serving.address"), ("--admin", "admin")):
+        options = {"--listen": "serving.address", "--registry": "registry.address", "--admin": "admin"}
+        for option, field in options.items():
             node = top_node(option, address, data=tmp_path / field, workers=workers, ready=False)
             assert node.wait_ended() == 1
             said = node.log.read_text()

@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
-from itertools import pairwise
 from pathlib import Path
 
 from resolver import wire
@@ -45,15 +44,17 @@ async def rounds(what: str, path: Path, check: Callable[[EmbeddedWriter, int], A
 
 
 async def check_feed(store: EmbeddedWriter) -> None:
-    changes = await store.changes(0, 1_000_000)
-    indexes = [change.index for change in changes.changes]
-    assert all(after == before + 1 for before, after in pairwise(indexes))
-    assert (indexes[0], indexes[-1], changes.is_lost) == (1, await store.head(), False)
+    indexes: list[int] = []
+    while changes := (await store.changes(indexes[-1] if indexes else 0, 1_000_000)).changes:
+        indexes += [change.index for change in changes]
+    assert indexes == list(range(1, await store.head() + 1))
 
 
 async def check_commits(store: EmbeddedWriter, acknowledged: int) -> None:
+    """Everything of each entry is there, in every database, or nothing of it; so is each commit."""
     head = await store.head()
     assert head >= acknowledged
+    assert await store.tree_head() == b"head %d" % head
     expected = []
     for index in range(1, head + 1):
         writes = store_child.batch(index)[:-1]
@@ -62,27 +63,41 @@ async def check_commits(store: EmbeddedWriter, acknowledged: int) -> None:
         for each, body in zip(writes, fetched.bodies, strict=True):
             assert body == (each.full or each.public) + ends
             expected.append(wire.registered_spelling(each.public))
+        await check_entry(store, index)
     found, _ = await listed(store, b"88.1", limit=1_000)
     assert sorted(found) == sorted([*expected, "88.1/NEWEST"])
     (newest,) = (await store.public([b"88.1/NEWEST"])).bodies
     assert newest is not None
     assert wire.decode_record(newest).values[0].data == str(head).encode()
-    assert len(await store.prefixes(None, 1_000_000)) == head
+    assert len(await store.prefixes(None, 1_000_000)) == len(await store.nodes(None, 1_000_000)) == head
+    assert len(await store.statements(0, 1_000_000)) == head
+    assert (await store.checkpoint("commit")).chunks == head
+    await check_entry_missing(store, head + 1)
+
+
+async def check_entry(store: EmbeddedWriter, index: int) -> None:
+    made = store_child.made_entry(index)
+    assert await store.entries(index - 1, 1) == [store_child.kept(index)]
+    assert await store.answered(made.request) == index
+    assert await store.is_spent(made.nonces[0])
+    assert (await store.tile(b"tile/%d" % index) is not None) is (index % 4 == 0)
+
+
+async def check_entry_missing(store: EmbeddedWriter, index: int) -> None:
+    made = store_child.made_entry(index)
+    assert await store.answered(made.request) == 0
+    assert not await store.is_spent(made.nonces[0])
+    assert await store.tile(b"tile/%d" % index) is None
+    assert not any((await store.full([each.key for each in store_child.batch(index)[:-1]])).bodies)
 
 
 async def check_load(store: EmbeddedWriter, acknowledged: int) -> None:
-    done = (await store.checkpoint("load")).lines
-    assert done >= acknowledged + 1
+    """A chunk is there as a whole, with its checkpoint, or not at all."""
+    done = (await store.checkpoint("load")).chunks
+    assert done == await store.head() >= acknowledged + 1
     for number in range(done + 2):
-        keys = store_child.part_keys(number)
-        is_there = [body is not None for body in (await store.public(keys)).bodies]
-        if number < done:
-            assert all(is_there)
-        elif number == done:
-            # What came in before the kill is the beginning of the part, in the order of the keys.
-            assert is_there == sorted(is_there, reverse=True)
-        else:
-            assert not any(is_there)
+        bodies = (await store.public(store_child.chunk_keys(number))).bodies
+        assert all(bodies) if number < done else not any(bodies)
 
 
 async def test_every_acknowledged_commit_survives_and_none_is_there_in_part(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ MOUNT: Final = "mount -t tmpfs -o size=4m tmpfs {folder} && head -c 1500000 /dev
 
 
 def filled(path: Path, *arguments: str, before: tuple[str, ...] = ()) -> tuple[int, int]:
-    """Let a process fill the disk and go on; give how many commits and parts of a load it wrote before."""
+    """Let a process fill the disk and go on; give how many commits and chunks it wrote before."""
     with started("fill", path, *arguments, before=before) as child:
         assert child.stdout is not None
         said = child.stdout.read()

@@ -9,26 +9,25 @@ import pytest
 
 from resolver.clock import SetClock, SystemClock
 from resolver.errors import Fault, Reason
-from resolver.routes import Prefix
-from resolver.store import Checkpoint
 from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner, backup, current_owner
 from tests.journeys import store_child
 from tests.journeys.store_child import started
+from tests.small_store import put
 from tests.stores import listed, writes
 
 COMMITS = 300
 
 
 async def test_a_reader_follows_while_the_map_is_outgrown_many_times(tmp_path: Path) -> None:
-    """It begins with a map of 128 KiB, and each time the writer doubles it the reader takes it over."""
+    """It begins with a map of 256 KiB, and each time the writer doubles it the reader takes it over."""
     path = tmp_path / "store"
     owner = Owner.here("growing", clock=SystemClock())
-    with closing(EmbeddedWriter.open(path, owner=owner, map_size=128 << 10)) as writer:
+    with closing(EmbeddedWriter.open(path, owner=owner, map_size=256 << 10)) as writer:
         with started("read", path, str(COMMITS)) as reader:
             assert reader.stdout is not None
             assert reader.stdout.readline() == "ready\n"
             for index in range(1, COMMITS + 1):
-                await writer.commit(store_child.batch(index), [Prefix(f"88.1.{index}", "h")])
+                assert await writer.commit(store_child.made_commit(index, 1)) == index
             assert reader.stdout.readline() == f"{COMMITS}\n"
             assert reader.wait(30) == 0
         assert (path / "data.mdb").stat().st_size > 2 << 20
@@ -38,20 +37,11 @@ async def test_a_reader_follows_while_the_map_is_outgrown_many_times(tmp_path: P
         assert await reopened.head() == COMMITS
 
 
-async def test_a_load_grows_the_map_too(tmp_path: Path) -> None:
-    owner = Owner.here("growing", clock=SystemClock())
-    with closing(EmbeddedWriter.open(tmp_path / "store", owner=owner, map_size=128 << 10)) as writer:
-        texts = [f"88.{each % 3}/{each:05}" for each in range(5_000)]
-        await writer.load(writes(texts), (), name="n", checkpoint=Checkpoint(lines=5_000))
-        assert None not in (await writer.public([text.encode() for text in texts])).bodies
-        assert (await writer.checkpoint("n")).lines == 5_000
-
-
 async def test_what_is_there_throughout_is_listed_once_while_another_process_writes(tmp_path: Path) -> None:
     path = tmp_path / "store"
     there = [f"88.1/{each:04}" for each in range(1_000)]
     with closing(EmbeddedWriter.open(path, owner=Owner.here("first", clock=SystemClock()))) as writer:
-        await writer.commit(writes(there))
+        await put(writer, writes(there))
     with started("churn", path) as child, closing(EmbeddedReader.open(path)) as reader:
         assert child.stdout is not None
         child.stdout.readline()
@@ -73,7 +63,7 @@ def test_a_backup_taken_while_a_process_writes_is_the_store_at_one_moment(tmp_pa
             for each in range(5)
         ]
     for manifest in manifests:
-        assert manifest.prefixes == manifest.index
+        assert manifest.prefixes == manifest.entries == manifest.index
         assert manifest.identifiers == 1 + sum(index % 40 + 1 for index in range(1, manifest.index + 1))
     assert manifests[0].index < manifests[-1].index
 

@@ -16,6 +16,7 @@ from resolver.following import Following, FollowingSettings
 from resolver.query import Query
 from resolver.routes import RouteTable
 from resolver.trace import Trace
+from resolver.trust.actors import NodeTable
 from resolver.units import Duration
 from tests.small_store import SmallStore
 
@@ -60,7 +61,9 @@ class Field:
         self.clock = SetClock()
         self.registry = CollectorRegistry()
         routes, cache = RouteTable(), MemoryCache(MemorySettings(), self.registry)
-        self.following = Following(SmallStore(), routes, cache, self.clock, FollowingSettings(), self.registry)
+        self.following = Following(
+            SmallStore(), routes, cache, self.clock, FollowingSettings(), self.registry, nodes=NodeTable()
+        )
         self.gathering = Gathering(
             self.below,
             following=self.following,

@@ -1,28 +1,39 @@
 """The client against a real front over a real socket; below the front stands a chain made for what is tested."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from nodes.asking.retries import ATTEMPTS
-from nodes.client import Client, ClientSettings, Options
+from nodes.client import Client, ClientSettings, Options, PlainClient, PrivateKey, Signer
+from nodes.client.received import received
+from nodes.client.retries import ATTEMPTS
 from resolver import wire
 from resolver.answer import FOUND, Answer, Failed, Outcome, Ready
 from resolver.bounds import BATCH_IDENTIFIERS
-from resolver.clock import SystemClock
+from resolver.clock import SetClock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.front.grpc import FrontSettings, NodeCard, ResolverFront
-from resolver.front.listing import ListingSettings
 from resolver.handle import Handle
+from resolver.holders import Holders
 from resolver.query import Mode, Query
 from resolver.record import Record, Value
 from resolver.routes import Prefix, RouteTable
+from resolver.rpc.channels import ChannelSettings
 from resolver.rpc.serving import ServingSettings, build_server
+from resolver.rpc.tls import ClientTls
 from resolver.store import Fetched, Listed
+from resolver.trust.actors import NodeTable
+from resolver.trust.operators import Operators
+from resolver.trust.queries import QueryVerifier
 from resolver.units import Duration
+from resolver.v1 import resolver_pb2 as pb
+
+OPERATOR = Signer("alice", PrivateKey.generate())
 
 VALUE = Value(index=1, type="URL", data=b"x", timestamp=5)
 
@@ -77,6 +88,10 @@ class Below:
 
     full = public
 
+    async def holds_below(self, prefix: bytes) -> bool:
+        del prefix
+        return bool(self.listed)
+
     async def identifiers(self, prefix: bytes, *, derived: bool, after: bytes | None, limit: int) -> Listed:
         del prefix, derived
         first = int(after or 0)
@@ -91,16 +106,18 @@ def below() -> Below:
 
 @pytest.fixture
 async def address(below: Below) -> AsyncIterator[str]:
-    clock, routes = SystemClock(), RouteTable()
+    clock, routes, nodes = SystemClock(), RouteTable(), NodeTable()
     routes.put([Prefix("88", "88")])
     server = build_server(ServingSettings(address="127.0.0.1:0"))
     ResolverFront(
         chain=below,
         records=below,
         routes=routes,
+        holders=Holders("top", nodes=nodes, routes=routes, is_current=lambda: True),
+        signatures=QueryVerifier("top", nodes, Operators([(OPERATOR.actor, OPERATOR.key.public)]), clock),
         node=NodeCard(node="top", tier="top", software_version="1", answer_tiers=("store",)),
         applied_index=lambda: 7,
-        settings=FrontSettings(listing=ListingSettings(public=True)),
+        settings=FrontSettings(),
         secret=b"s" * 32,
         clock=clock,
         registry=CollectorRegistry(),
@@ -117,11 +134,18 @@ async def client(address: str) -> AsyncIterator[Client]:
         yield made
 
 
+@pytest.fixture
+async def operator(address: str) -> AsyncIterator[Client]:
+    """A client that signs what it asks: only then it may list."""
+    async with Client(address, ClientSettings(timeout=Duration(10)), signer=OPERATOR) as made:
+        yield made
+
+
 def identifiers(count: int) -> list[str]:
     return [f"88.1/{number}" for number in range(count)]
 
 
-def spelled(answers: list[Answer | Fault]) -> list[str]:
+def spelled(answers: Sequence[Answer | Fault]) -> list[str]:
     """The registered spellings in found answers."""
     found = []
     for answer in answers:
@@ -274,9 +298,9 @@ async def test_the_way_of_an_answer(client: Client, identifier: str) -> None:
 
 
 @pytest.mark.parametrize("page_size", [0, 1, 7, 1_000])
-async def test_a_listing_goes_through_all_pages(client: Client, below: Below, page_size: int) -> None:
+async def test_a_listing_goes_through_all_pages(operator: Client, below: Below, page_size: int) -> None:
     below.listed = identifiers(23)
-    listed = [identifier async for identifier in client.list_handles("88", page_size=page_size)]
+    listed = [identifier async for identifier in operator.list_handles("88", page_size=page_size)]
     assert listed == below.listed
 
 
@@ -289,9 +313,9 @@ async def test_a_listing_goes_through_all_pages(client: Client, below: Below, pa
         ({"page_size": 2**40}, Reason.FIELD_OUT_OF_RANGE),
     ],
 )
-async def test_a_listing_that_cannot_be(client: Client, more: dict[str, Any], reason: Reason) -> None:
+async def test_a_listing_that_cannot_be(operator: Client, more: dict[str, Any], reason: Reason) -> None:
     with pytest.raises(Fault) as raised:
-        await anext(client.list_handles(**{"prefix": "88", **more}))
+        await anext(operator.list_handles(**{"prefix": "88", **more}))
     assert raised.value.reason is reason
 
 
@@ -299,3 +323,197 @@ async def test_who_the_node_is(client: Client) -> None:
     told = await client.node_info()
     assert (told.node, told.tier, told.applied_index, told.answer_tiers) == ("top", "top", 7, ("store",))
     assert told.bounds["batch_identifiers"] == BATCH_IDENTIFIERS
+
+
+# --- answers whose records are read later ---------------------------------------------------------------------------
+
+
+async def test_an_answer_is_equal_to_what_it_says_before_and_after_its_record_was_read(client: Client) -> None:
+    first, second = await client.resolve("88.1/a"), await client.resolve("88.1/a")
+    said = Answer(outcome=Outcome.FOUND, record=Record(identifier=Handle("88.1", "a"), values=(VALUE,), version=3))
+    assert said.record == second.record
+    assert first == second
+    assert first == said
+    assert said == first
+    assert hash(first) == hash(second) == hash(said)
+    assert repr(first) == repr(said)
+    assert first != await client.resolve("88.1/b")
+    assert msgspec.structs.replace(await client.resolve("88.1/a"), stale=True).record == said.record
+
+
+def test_a_record_that_cannot_be_read_is_a_fault_for_who_looks_at_it() -> None:
+    message = pb.Answer(outcome=pb.OUTCOME_FOUND)
+    message.record.identifier = "88.1/a"
+    message.record.values.add(index=0, type="URL")
+    answer = received(message)
+    assert answer.outcome is Outcome.FOUND
+    for _ in range(2):
+        with pytest.raises(Fault) as raised:
+            assert answer.record
+        assert raised.value.reason is Reason.VALUE_INVALID
+
+
+@pytest.mark.parametrize("field", ["outcome", "standing"])
+def test_what_kind_of_answer_it_is_must_be_known(field: str) -> None:
+    message = pb.Answer(outcome=pb.OUTCOME_FOUND)
+    message.record.identifier = "88.1/a"
+    setattr(message, field, 77)
+    with pytest.raises(Fault) as raised:
+        received(message)
+    assert raised.value.reason is Reason.ENUM_UNKNOWN
+    assert raised.value.field == f"answer.{field}"
+
+
+# --- single lookups that run at the same time ----------------------------------------------------------------------
+
+
+async def test_lookups_of_one_turn_travel_together(client: Client, below: Below) -> None:
+    asked = identifiers(100)
+    assert spelled(await asyncio.gather(*map(client.resolve, asked))) == asked
+    assert [len(query.identifiers) for query in below.asked] == [100]
+    assert client.counts.calls == 1
+
+
+async def test_what_many_ask_for_is_asked_for_once(client: Client, below: Below) -> None:
+    answers = await asyncio.gather(*(client.resolve("88.1/a") for _ in range(50)), client.resolve("88.1/b"))
+    assert spelled(answers) == ["88.1/a"] * 50 + ["88.1/b"]
+    assert [len(query.identifiers) for query in below.asked] == [2]
+
+
+async def test_those_who_want_something_else_travel_apart(client: Client, below: Below) -> None:
+    whole, some = Options(), Options(types=("URL",))
+    await asyncio.gather(*(client.resolve(f"88.1/{number}", some if number % 2 else whole) for number in range(10)))
+    assert sorted((query.types, len(query.identifiers)) for query in below.asked) == [((), 5), (("URL",), 5)]
+
+
+async def test_more_than_a_batch_holds_is_several(client: Client, below: Below) -> None:
+    asked = identifiers(3 * BATCH_IDENTIFIERS + 1)
+    assert spelled(await asyncio.gather(*map(client.resolve, asked))) == asked
+    assert sorted(len(query.identifiers) for query in below.asked) == [1, *[BATCH_IDENTIFIERS] * 3]
+
+
+async def test_few_batches_are_in_flight_and_the_rest_gathers_meanwhile(client: Client, below: Below) -> None:
+    below.holds.clear()
+    asking = [asyncio.ensure_future(client.resolve("88.1/first"))]
+    await below.is_busy.wait()
+    for number in range(200):
+        asking.append(asyncio.ensure_future(client.resolve(f"88.1/{number}")))
+        await asyncio.sleep(0)
+    below.holds.set()
+    await asyncio.gather(*asking)
+    assert below.most_at_once <= 4
+    assert len(below.asked) < 20
+
+
+async def test_each_gets_its_own_fault(client: Client, below: Below) -> None:
+    results = await asyncio.gather(
+        *map(client.resolve, ["88.1/a", "88.9/b", "88.1/\udcff", "88.0/c"]), return_exceptions=True
+    )
+    outcomes = [each.reason if isinstance(each, Fault) else isinstance(each, Answer) for each in results]
+    assert outcomes == [True, Reason.PREFIX_DISABLED, Reason.IDENTIFIER_NOT_UTF8, True]
+    below.faults = [Fault(Reason.INTERNAL)]
+    failed = await asyncio.gather(*map(client.resolve, identifiers(3)), return_exceptions=True)
+    assert len({id(fault) for fault in failed}) == 3
+    assert [str(fault).partition(":")[0] for fault in failed] == ["INTERNAL"] * 3
+
+
+async def test_who_goes_away_takes_nobody_along(client: Client, below: Below) -> None:
+    below.holds.clear()
+    staying, going = (asyncio.ensure_future(client.resolve(f"88.1/{name}")) for name in "ab")
+    await below.is_busy.wait()
+    going.cancel()
+    below.holds.set()
+    assert (await staying).outcome is Outcome.FOUND
+    assert going.cancelled()
+
+
+async def test_answers_that_do_not_fit_together_come_in_several(client: Client, below: Below) -> None:
+    below.size = 60_000
+    asked = identifiers(200)
+    assert spelled(await asyncio.gather(*map(client.resolve, asked))) == asked
+    assert 4 <= len(below.asked) <= 9
+
+
+async def test_a_closed_client_leaves_nobody_waiting(address: str, below: Below) -> None:
+    below.holds.clear()
+    client = Client(address)
+    asking = [asyncio.ensure_future(client.resolve(identifier)) for identifier in identifiers(5_000)]
+    await below.is_busy.wait()
+    await client.close()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert {type(result) for result in results} == {asyncio.CancelledError}
+
+
+# --- signed --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_signer_is_known_in_all_that_it_asks(operator: Client, below: Below) -> None:
+    await operator.resolve("88.1/a")
+    await operator.resolve_batch(identifiers(2))
+    await operator.resolve_traced("88.1/a")
+    assert [query.asker.identity for query in below.asked] == ["alice"] * 3
+
+
+async def test_without_a_signer_nobody_is(client: Client, below: Below) -> None:
+    await client.resolve("88.1/a")
+    assert below.asked[0].asker.identity == ""
+    with pytest.raises(Fault) as raised:
+        await anext(client.list_handles("88"))
+    assert raised.value.reason is Reason.LISTING_NOT_ALLOWED
+
+
+async def test_a_clock_that_is_wrong_is_corrected_once(address: str, below: Below) -> None:
+    async with Client(address, signer=OPERATOR, clock=SetClock(wall=1_000_000_000.0)) as late:
+        for _ in range(3):
+            await late.resolve("88.1/a")
+        assert late.counts.clock_corrections == 1
+    assert [query.asker.identity for query in below.asked] == ["alice"] * 3
+
+
+async def test_a_signer_that_is_not_known_is_told_so(address: str) -> None:
+    async with Client(address, signer=Signer("alice", PrivateKey.generate())) as stranger:
+        with pytest.raises(Fault) as raised:
+            await stranger.resolve("88.1/a")
+    assert raised.value.reason is Reason.KEY_UNKNOWN
+
+
+# --- plain ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_plain_client_asks_the_same(address: str, below: Below) -> None:
+    below.listed = identifiers(2_500)
+
+    def ask() -> None:
+        with PlainClient(address, signer=OPERATOR) as plain:
+            assert plain.resolve("88.1/a").outcome is Outcome.FOUND
+            assert spelled(plain.resolve_batch(identifiers(3))) == identifiers(3)
+            assert list(plain.list_handles("88")) == below.listed
+            assert next(plain.list_handles("88")) == below.listed[0]
+            assert plain.node_info().node == "top"
+            with pytest.raises(Fault) as raised:
+                plain.resolve("88.9/a")
+            assert raised.value.reason is Reason.PREFIX_DISABLED
+        plain.close()
+
+    # In a thread: the server runs in this loop, so nothing of this test may keep it waiting.
+    await asyncio.to_thread(ask)
+
+
+async def test_threads_that_share_a_plain_client_share_its_calls(address: str, below: Below) -> None:
+    below.holds.clear()
+    plain = await asyncio.to_thread(PlainClient, address)
+    asking = asyncio.gather(*(asyncio.to_thread(plain.resolve, identifier) for identifier in identifiers(8)))
+    await below.is_busy.wait()
+    below.holds.set()
+    assert spelled(await asking) == identifiers(8)
+    await asyncio.to_thread(plain.close)
+    assert below.most_at_once <= 4
+
+
+def test_what_a_plain_client_cannot_be_made_of_is_told_and_leaves_no_thread() -> None:
+    settings = ClientSettings(channel=ChannelSettings(tls=ClientTls(server_ca="/nowhere")))
+    before = threading.active_count()
+    with pytest.raises(Fault) as raised:
+        PlainClient("127.0.0.1:1", settings)
+    assert raised.value.reason is Reason.FILE_UNREADABLE
+    assert threading.active_count() == before

@@ -8,14 +8,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from resolver.clock import SetClock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.routes import Prefix
+from resolver.store import Commit, Nonce
 from resolver.store.embedded import BackupManifest, EmbeddedReader, EmbeddedWriter, Owner, backup, restore
+from resolver.trust.actors import Key, Node, NodeState, Tier
+from tests.small_store import AT, entry, put
 from tests.stores import write, writes
 
 CLOCK = SetClock(wall=1_800_000_000)
+NODE = Node(node="88.1", tier=Tier.SECONDARY, state=NodeState.ENABLED, keys=(Key("k", b"spki", since=1),))
+NONCE = Nonce(b"n", AT + 300)
 
 
 class Told:
@@ -39,8 +45,11 @@ def source(tmp_path: Path) -> Path:
 
     async def fill() -> None:
         with closing(own(path)) as writer:
-            await writer.commit(writes([f"88.1/{each:05}" for each in range(2_999)]), [Prefix("88.1", "h")])
-            await writer.commit([write("88.1/SECRET", secret=b"s")], [Prefix("88.2", "h")])
+            await put(writer, writes([f"88.1/{each:05}" for each in range(2_999)]), [Prefix("88.1", "h")])
+            made = entry(
+                [write("88.1/SECRET", secret=b"s")], [Prefix("88.2", "h")], [NODE], request=b"r", nonces=(NONCE,)
+            )
+            await writer.commit(Commit(entries=[made], tiles=[(b"t", b"tile")], tree_head=b"head"))
 
     asyncio.run(fill())
     return path
@@ -65,7 +74,8 @@ class TestBackup:
     def test_the_manifest_says_what_is_in_it(self, source: Path, tmp_path: Path) -> None:
         told = Told()
         manifest = backup(source, tmp_path / "new" / "copy", clock=CLOCK, progress=told)
-        assert (manifest.format, manifest.index, manifest.identifiers, manifest.prefixes) == (1, 2, 3_000, 2)
+        assert (manifest.format, manifest.index, manifest.identifiers, manifest.prefixes) == (2, 2, 3_000, 2)
+        assert manifest.entries == 2
         assert manifest.created_at == 1_800_000_000
         assert manifest.bytes == (tmp_path / "new" / "copy" / "data.mdb").stat().st_size
         written = (tmp_path / "new" / "copy" / "manifest.json").read_bytes()
@@ -87,8 +97,12 @@ class TestBackup:
             assert await before.prefixes(None, 9) == await after.prefixes(None, 9)
             assert await before.changes(0, 9) == await after.changes(0, 9)
             assert await before.secret() == await after.secret()
+            assert await before.nodes(None, 9) == await after.nodes(None, 9) == [replace(NODE, epoch=2)]
+            assert await before.entries(0, 9) == await after.entries(0, 9)
+            assert (await after.tile(b"t"), await after.tree_head()) == (b"tile", b"head")
+            assert (await after.answered(b"r"), await after.is_spent(NONCE)) == (2, True)
         with closing(own(tmp_path / "target")) as writer:
-            assert (await writer.commit([write("88.1/NEW")])).index == 3
+            assert await put(writer, [write("88.1/NEW")]) == 3
 
     def test_into_a_folder_in_use_it_is_refused(self, source: Path, tmp_path: Path) -> None:
         (tmp_path / "kept").write_text("mine")
@@ -155,12 +169,16 @@ class TestRestore:
             (copy / "manifest.json").write_text(manifest)
         assert refused_restore(copy, tmp_path / "target").reason is Reason.BACKUP_DAMAGED
 
-    def test_an_unknown_format_is_refused(self, copy: Path, tmp_path: Path) -> None:
-        manifest = json.loads((copy / "manifest.json").read_text())
-        (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 2}))
+    @pytest.mark.parametrize("number", [1, 3])
+    def test_an_unknown_format_is_refused(self, copy: Path, tmp_path: Path, number: int) -> None:
+        """Manifests of the first format did not count entries."""
+        manifest = json.loads((copy / "manifest.json").read_text()) | {"format": number}
+        if number == 1:
+            del manifest["entries"]
+        (copy / "manifest.json").write_text(json.dumps(manifest))
         fault = refused_restore(copy, tmp_path / "target")
         assert fault.reason is Reason.STORE_FORMAT_UNKNOWN
-        assert fault.variables["format"] == "2"
+        assert fault.variables["format"] == str(number)
 
     def test_no_backup_at_all_is_refused(self, tmp_path: Path) -> None:
         assert refused_restore(tmp_path / "nothing", tmp_path / "target").reason is Reason.BACKUP_DAMAGED

@@ -5,7 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resolver.handle import check_prefix
-from resolver.store.embedded.layout import KEY_MAX, LEAD, is_shortened, lmdb_key, load_row, number, prefix_of, span
+from resolver.store import Nonce
+from resolver.store.embedded.layout import (
+    KEY_MAX,
+    LEAD,
+    artefact_row,
+    import_row,
+    is_shortened,
+    lmdb_key,
+    nonce_row,
+    nonce_until,
+    number,
+    prefix_of,
+    span,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
 # Around the lengths at which keys are shortened, and at which a prefix no longer shows in a shortened key.
@@ -55,6 +68,24 @@ def test_numbers_sort_as_their_encodings(one: int, other: int) -> None:
     assert (number(one) < number(other)) is (one < other)
 
 
-def test_a_load_may_have_any_name() -> None:
+nonces = st.builds(Nonce, st.binary(max_size=500), st.integers(0, 2**40))
+places = st.tuples(st.integers(0, 2**40), st.integers(0, 255))
+
+
+@given(one=nonces, other=nonces)
+def test_nonces_stay_different_and_sort_by_when_they_may_be_forgotten(one: Nonce, other: Nonce) -> None:
+    assert (nonce_row(one) == nonce_row(other)) is (one == other)
+    assert nonce_until(nonce_row(one)) == one.until
+    if one.until < other.until:
+        assert nonce_row(one) < nonce_row(other)
+    assert len(nonce_row(one)) <= KEY_MAX
+
+
+@given(one=places, other=places)
+def test_artefacts_sort_by_entry_and_then_by_place(one: tuple[int, int], other: tuple[int, int]) -> None:
+    assert (artefact_row(*one) < artefact_row(*other)) is (one < other)
+
+
+def test_an_import_may_have_any_name() -> None:
     for name in ("", "rows.ndjson", "x" * 5_000, "零件", "not\udcffutf8"):
-        assert 0 < len(load_row(name)) <= KEY_MAX
+        assert 0 < len(import_row(name)) <= KEY_MAX

@@ -14,9 +14,11 @@ import pytest
 
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
+from resolver.store import FORMAT
 from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner, current_owner
 from resolver.store.embedded.border import Border
 from resolver.store.embedded.layout import FORMAT_ROW, number
+from tests.small_store import put
 from tests.stores import write
 
 
@@ -54,10 +56,10 @@ def coded(error: lmdb.Error, code: int) -> lmdb.Error:
 class TestFormat:
     @pytest.mark.parametrize("opens", [EmbeddedReader.open, own])
     def test_an_unknown_number_is_refused_and_named(self, path: Path, opens: Callable[[Path], object]) -> None:
-        plant(path, lambda transaction, meta: transaction.put(FORMAT_ROW, number(99), db=meta))
+        plant(path, lambda transaction, meta: transaction.put(FORMAT_ROW, number(1), db=meta))
         fault = refused(opens, path)
         assert fault.reason is Reason.STORE_FORMAT_UNKNOWN
-        assert fault.variables == {"path": str(path), "format": "99", "known": "1"}
+        assert fault.variables == {"path": str(path), "format": "1", "known": str(FORMAT)}
 
     @pytest.mark.parametrize("opens", [EmbeddedReader.open, own])
     def test_one_without_a_number_is_refused(self, path: Path, opens: Callable[[Path], object]) -> None:
@@ -81,7 +83,7 @@ class TestFormat:
         plant(path, lambda transaction, meta: transaction.put(FORMAT_ROW, number(99), db=meta))
         refused(own, path)
         assert current_owner(path) is None
-        plant(path, lambda transaction, meta: transaction.put(FORMAT_ROW, number(1), db=meta))
+        plant(path, lambda transaction, meta: transaction.put(FORMAT_ROW, number(FORMAT), db=meta))
         own(path).close()
 
 
@@ -142,7 +144,7 @@ class TestUnreadable:
 class TestReading:
     async def test_a_reader_gives_what_a_writer_left(self, tmp_path: Path) -> None:
         with closing(own(tmp_path)) as writer:
-            await writer.commit([write("88.1/A", secret=b"s")])
+            await put(writer, [write("88.1/A", secret=b"s")])
             expected = (await writer.full([b"88.1/A"]), await writer.secret())
         with closing(EmbeddedReader.open(tmp_path)) as reader:
             assert (await reader.full([b"88.1/A"]), await reader.secret()) == expected
@@ -151,7 +153,7 @@ class TestReading:
         """One that did would keep the pages of what was replaced from being used again."""
         with closing(own(tmp_path)) as writer:
             for turn in range(200):
-                await writer.commit([write("88.1/A", bytes(3_000), overwrite=True)])
+                await put(writer, [write("88.1/A", bytes(3_000))], artefacts=())
                 await writer.public([b"88.1/A"])
                 await writer.identifiers(b"88.1", derived=False, after=None, limit=1)
                 if turn == 100:

@@ -1,43 +1,35 @@
-"""How the embedded writer cuts its work into transactions, and what it keeps of the feed."""
+"""What is the embedded writer's own: its transactions and its map, what its feed forgets, and damage it refuses."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import closing
-from itertools import count
 from pathlib import Path
+from typing import Any
 
+import lmdb
 import pytest
 
+from resolver import wire
+from resolver.bounds import CHUNK_BYTES
 from resolver.clock import SystemClock
+from resolver.errors import Fault, Reason
 from resolver.routes import Prefix
-from resolver.store import Checkpoint, Write, Written
+from resolver.store import Checkpoint, Commit, Nonce, Write
 from resolver.store.embedded import EmbeddedWriter, Owner
-from resolver.store.embedded.bulk import FIRST_SPELL, next_spell
+from resolver.store.embedded.layout import HEAD_ROW, lmdb_key, number
 from resolver.store.embedded.listing import SCANNED_MAX
-from resolver.store.embedded.writing import NAMED_MAX, Retention
+from resolver.store.embedded.opening import MAP_START
+from resolver.store.embedded.reader import CHANGES_BYTES
+from resolver.store.embedded.writing import Retention
+from tests.small_store import AT, entry, put
 from tests.stores import listed, write, writes
-
-
-class SteppingClock:
-    """Each look at it is this many seconds later than the one before."""
-
-    def __init__(self, step: float) -> None:
-        self._steps = count()
-        self._step = step
-
-    def wall(self) -> float:
-        return 0.0
-
-    def monotonic(self) -> float:
-        return next(self._steps) * self._step
-
 
 ALL_OF_IT = Retention()
 
 
-def own(path: Path, *, step: float = 0.0, retention: Retention = ALL_OF_IT) -> EmbeddedWriter:
-    return EmbeddedWriter.open(
-        path, owner=Owner.here("test", clock=SystemClock()), clock=SteppingClock(step), retention=retention
-    )
+def own(path: Path, *, retention: Retention = ALL_OF_IT, map_size: int = MAP_START) -> EmbeddedWriter:
+    owner = Owner.here("test", clock=SystemClock())
+    return EmbeddedWriter.open(path, owner=owner, retention=retention, map_size=map_size)
 
 
 def many(texts: range, prefix: str = "88.1") -> list[Write]:
@@ -45,69 +37,19 @@ def many(texts: range, prefix: str = "88.1") -> list[Write]:
     return [Write(b"%s/%07d" % (prefix.encode(), each), body) for each in texts]
 
 
+def plant(path: Path, database: bytes, change: Callable[[lmdb.Transaction, Any], object]) -> None:
+    """Change a database behind the store's back."""
+    with closing(lmdb.open(str(path), max_dbs=20)) as environment:
+        opened = environment.open_db(database)
+        with environment.begin(write=True) as transaction:
+            change(transaction, opened)
+
+
 class TestTransactions:
-    async def test_a_load_within_the_time_is_one(self, tmp_path: Path) -> None:
-        with closing(own(tmp_path)) as writer:
-            await writer.load(many(range(20_000)), (), name="n", checkpoint=Checkpoint())
-            assert await writer.head() == 1
-
-    @pytest.mark.parametrize("step", [1, -1])
-    async def test_a_load_is_cut_when_the_time_is_over(self, tmp_path: Path, step: int) -> None:
-        """Appended or inserted: each transaction writes on until it has used its time, and the last has the rest."""
-        with closing(own(tmp_path, step=0.01)) as writer:
-            committed = await writer.load(many(range(20_000))[::step], (), name="n", checkpoint=Checkpoint(lines=1))
-            assert committed.written == [Written.REGISTERED] * 20_000
-            assert await writer.head() == committed.index > 5
-            changes = (await writer.changes(0, 1_000)).changes
-            assert [change.below for change in changes] == [(b"88.1",)] * committed.index
-            assert (await writer.checkpoint("n")).lines == 1
-
-    async def test_a_load_that_falls_out_of_order_later_goes_on_sorted(self, tmp_path: Path) -> None:
-        """What the first transactions appended stays; the rest is sorted, with what is there twice told as such."""
-        rising, falling = many(range(10_000)), many(range(9_000, 12_000))[::-1]
-        with closing(own(tmp_path, step=0.01)) as writer:
-            committed = await writer.load(rising + falling, (), name="n", checkpoint=Checkpoint())
-            assert committed.written == [Written.REGISTERED] * 12_000 + [Written.EXISTS] * 1_000
-            assert committed.index > 2
-            keys = [each.key for each in many(range(12_000))]
-            assert None not in (await writer.public(keys)).bodies
-
-    async def test_a_load_below_prefixes_too_long_to_show_in_their_keys_names_them_all(self, tmp_path: Path) -> None:
-        prefix = "88." + "p" * 600
-        part = [write(f"{prefix}{each % 3}/{each:03}") for each in range(30)]
-        with closing(own(tmp_path)) as writer:
-            await writer.load(part, (), name="n", checkpoint=Checkpoint())
-            (change,) = (await writer.changes(0, 9)).changes
-            assert set(change.below) == {f"{prefix}{each}".upper().encode() for each in range(3)}
-
-    async def test_a_load_is_cut_when_it_touches_too_many_prefixes(self, tmp_path: Path) -> None:
-        """An entry of the feed stays small, whatever is loaded."""
-        part = writes([f"88.{each:05}/A" for each in range(12_000)])
-        with closing(own(tmp_path)) as writer:
-            await writer.load(part, (), name="n", checkpoint=Checkpoint())
-            named = [len(change.below) for change in (await writer.changes(0, 10)).changes]
-            assert sum(named) == 12_000
-            assert max(named) < NAMED_MAX + 256
-
-    async def test_rows_of_prefixes_are_cut_too(self, tmp_path: Path) -> None:
-        with closing(own(tmp_path)) as writer:
-            rows = [Prefix(f"88.{each}", "h") for each in range(4_500)]
-            await writer.load((), rows, name="n", checkpoint=Checkpoint(lines=1))
-            named = [len(change.prefixes) for change in (await writer.changes(0, 10)).changes]
-            assert named == [2_000, 2_000, 500]
-            assert (await writer.checkpoint("n")).lines == 1
-
-    async def test_other_writes_come_between_the_transactions_of_a_load(self, tmp_path: Path) -> None:
-        with closing(own(tmp_path, step=0.01)) as writer:
-            loading = asyncio.create_task(writer.load(many(range(20_000)), (), name="n", checkpoint=Checkpoint()))
-            await asyncio.sleep(0)
-            committed = await writer.commit([write("88.2/A")])
-            assert committed.index < (await loading).index
-
     async def test_reads_go_on_while_the_disk_is_waited_for(self, tmp_path: Path) -> None:
         """The event loop is free as long as a transaction runs."""
         with closing(own(tmp_path)) as writer:
-            committing = asyncio.create_task(writer.commit(many(range(20_000))))
+            committing = asyncio.create_task(put(writer, many(range(20_000))))
             reads = 0
             while not committing.done():
                 await writer.head()
@@ -115,27 +57,51 @@ class TestTransactions:
                 await asyncio.sleep(0)
             assert reads > 10
 
-    async def test_commits_at_once_outgrow_the_map_together(self, tmp_path: Path) -> None:
-        owner = Owner.here("growing", clock=SystemClock())
-        with closing(EmbeddedWriter.open(tmp_path, owner=owner, map_size=128 << 10)) as writer:
-            committed = await asyncio.gather(*(writer.commit(many(range(500), f"88.{each}")) for each in range(60)))
-            assert sorted(each.index for each in committed) == list(range(1, 61))
-            assert (await writer.public([b"88.59/0000499"])).bodies != [None]
-
-    async def test_the_next_index_is_known(self, tmp_path: Path) -> None:
-        with closing(own(tmp_path)) as writer:
-            assert writer.next_index == 1
-            committed = await writer.commit([write("88.1/A")])
-            assert writer.next_index == committed.index + 1
-
     async def test_a_caller_that_goes_away_stops_no_other(self, tmp_path: Path) -> None:
         with closing(own(tmp_path)) as writer:
-            leaving = asyncio.create_task(writer.commit(many(range(5_000), "88.1")))
-            staying = asyncio.create_task(writer.commit([write("88.2/A")]))
+            leaving = asyncio.create_task(put(writer, many(range(5_000), "88.1")))
+            staying = asyncio.create_task(put(writer, [write("88.2/A")]))
             await asyncio.sleep(0)
             leaving.cancel()
-            assert (await staying).written == [Written.REGISTERED]
-            assert (await writer.commit([write("88.3/A")])).written == [Written.REGISTERED]
+            assert await staying > 0
+            assert await put(writer, [write("88.3/A")]) == await writer.head()
+
+    async def test_one_that_waits_while_the_store_is_closed_is_told(self, tmp_path: Path) -> None:
+        writer = own(tmp_path)
+        first = asyncio.create_task(put(writer, many(range(20_000))))
+        waiting = asyncio.create_task(put(writer, [write("88.2/A")]))
+        await asyncio.sleep(0)
+        writer.close()
+        assert await first == 1
+        with pytest.raises(Fault) as caught:
+            await waiting
+        assert caught.value.reason is Reason.STORE_UNAVAILABLE
+
+    async def test_what_fails_in_the_middle_leaves_nothing_anywhere(self, tmp_path: Path) -> None:
+        """The second entry's request has no name, which LMDB does not take."""
+        checkpoints = (("n", Checkpoint(lines=1)),)
+        nonce = Nonce(b"n", AT + 9)
+        good = entry(many(range(100)), [Prefix("88.1", "h")], request=b"r", nonces=(nonce,), checkpoints=checkpoints)
+        commit = Commit(entries=[good, entry(request=b"")], tiles=[(b"t", b"tile")], tree_head=b"head")
+        with closing(own(tmp_path)) as writer:
+            with pytest.raises(Fault):
+                await writer.commit(commit)
+            assert (await writer.head(), await writer.tree_head(), await writer.tile(b"t")) == (0, b"", None)
+            assert (await writer.public([b"88.1/0000000"])).bodies == [None]
+            assert (await writer.prefixes(None, 9), (await writer.changes(0, 9)).changes) == ([], [])
+            assert (await writer.entries(0, 9), await writer.answered(b"r")) == ([], 0)
+            assert not await writer.is_spent(nonce)
+            assert await writer.checkpoint("n") == Checkpoint()
+            assert await writer.commit(Commit(entries=[good])) == 1
+
+    async def test_a_key_that_stands_twice_all_the_same_is_the_last_ones(self, tmp_path: Path) -> None:
+        """An entry names each key once; where it does not, appending would keep the first without a word."""
+        part = sorted([*many(range(100)), write("88.1/0000050", b"last")], key=lambda each: each.key)
+        with closing(own(tmp_path)) as writer:
+            await put(writer, part)
+            (body,) = (await writer.public([b"88.1/0000050"])).bodies
+            assert wire.decode_record(body or b"").values[0].data == b"last"
+            assert None not in (await writer.public([each.key for each in part])).bodies
 
     def test_closing_twice_is_closing(self, tmp_path: Path) -> None:
         writer = own(tmp_path)
@@ -143,67 +109,162 @@ class TestTransactions:
         writer.close()
 
 
+class TestMap:
+    async def test_commits_at_once_outgrow_it_together(self, tmp_path: Path) -> None:
+        with closing(own(tmp_path, map_size=256 << 10)) as writer:
+            indexes = await asyncio.gather(*(put(writer, many(range(500), f"88.{each}")) for each in range(60)))
+            assert sorted(indexes) == list(range(1, 61))
+            assert (await writer.public([b"88.59/0000499"])).bodies != [None]
+
+    async def test_the_largest_chunk_outgrows_it_many_times_in_one_commit(self, tmp_path: Path) -> None:
+        chunk = bytes(CHUNK_BYTES)
+        with closing(own(tmp_path, map_size=256 << 10)) as writer:
+            before = entry(many(range(100)), artefacts=(b"before",))
+            assert await writer.commit(Commit(entries=[before, entry(artefacts=(b"envelope", chunk))])) == 2
+            assert await writer.head() == 2
+            kept = await writer.entries(0, 9)
+            assert [each.artefacts for each in kept] == [(b"before",), (b"envelope", chunk)]
+            assert None not in (await writer.public([each.key for each in many(range(100))])).bodies
+            assert await writer.statements(1, 9) == [kept[1].statement]
+
+
+class TestSecondJournal:
+    @pytest.mark.parametrize("database", [b"entries", b"artefacts", b"answers", b"feed"])
+    async def test_whatever_stands_above_the_head_is_refused_and_kept(self, tmp_path: Path, database: bytes) -> None:
+        """LMDB itself would say nothing, and write nothing."""
+        with closing(own(tmp_path)) as writer:
+            await put(writer)
+        plant(tmp_path, database, lambda transaction, db: transaction.put(number(2) + b"\xff", b"theirs", db=db))
+        with closing(own(tmp_path)) as writer:
+            with pytest.raises(Fault) as caught:
+                await put(writer, [write("88.1/A")])
+            assert caught.value.reason is Reason.JOURNAL_DAMAGED
+            assert (await writer.head(), (await writer.public([b"88.1/A"])).bodies) == (1, [None])
+
+    async def test_a_head_that_was_set_back_is_refused(self, tmp_path: Path) -> None:
+        with closing(own(tmp_path)) as writer:
+            await writer.commit(Commit(entries=[entry(statement=b"a"), entry(statement=b"b")]))
+        plant(tmp_path, b"meta", lambda transaction, db: transaction.put(HEAD_ROW, number(1), db=db))
+        with closing(own(tmp_path)) as writer:
+            with pytest.raises(Fault) as caught:
+                await put(writer, statement=b"another")
+            assert caught.value.reason is Reason.JOURNAL_DAMAGED
+            assert await writer.statements(0, 9) == [b"a", b"b"]
+
+    async def test_a_head_that_is_gone_is_not_the_beginning(self, tmp_path: Path) -> None:
+        own(tmp_path).close()
+        plant(tmp_path, b"meta", lambda transaction, db: transaction.delete(HEAD_ROW, db=db))
+        with closing(own(tmp_path)) as writer, pytest.raises(Fault) as caught:
+            await put(writer)
+        assert caught.value.reason is Reason.STORE_UNAVAILABLE
+
+    async def test_a_missing_artefact_is_damage(self, tmp_path: Path) -> None:
+        with closing(own(tmp_path)) as writer:
+            await put(writer, artefacts=(b"envelope", b"chunk"))
+        plant(tmp_path, b"artefacts", lambda transaction, db: transaction.delete(number(1) + b"\x01", db=db))
+        with closing(own(tmp_path)) as writer:
+            with pytest.raises(Fault) as caught:
+                await writer.entries(0, 9)
+            assert caught.value.reason is Reason.JOURNAL_DAMAGED
+            assert len(await writer.statements(0, 9)) == 1
+
+
 class TestListing:
     async def test_a_page_looks_at_so_many_rows_and_the_next_one_goes_on(self, tmp_path: Path) -> None:
         gone = write("88.1/ANY", deleted=True).public
         with closing(own(tmp_path)) as writer:
             deleted = [Write(each.key, gone) for each in many(range(2 * SCANNED_MAX + 5))]
-            await writer.load([*deleted, write("88.1/LAST")], (), name="n", checkpoint=Checkpoint())
+            await put(writer, [*deleted, write("88.1/LAST")])
             assert await listed(writer, b"88.1") == (["88.1/LAST"], 3)
 
     async def test_what_lies_behind_the_prefix_is_not_looked_at(self, tmp_path: Path) -> None:
         with closing(own(tmp_path)) as writer:
-            part = [write("88.1/A"), *many(range(SCANNED_MAX + 5), "88.2")]
-            await writer.load(part, (), name="n", checkpoint=Checkpoint())
+            await put(writer, [write("88.1/A"), *many(range(SCANNED_MAX + 5), "88.2")])
             for derived in (False, True):
                 assert await listed(writer, b"88.1", derived=derived) == (["88.1/A"], 1)
 
-
-class TestSpell:
-    @pytest.mark.parametrize(
-        ("spell", "took", "following"),
-        [
-            (0.02, 0.02, 0.04),  # room: at most twice as long
-            (0.02, 0.03, 0.04),
-            (0.04, 0.04, 0.06),  # but never longer than what all of it should take
-            (0.05, 0.06, 0.05),
-            (0.05, 0.12, 0.025),  # its commit took as long again: half of it
-            (0.02, 10.0, 0.005),  # a disk that hesitates: short, but not without end
-            (0.02, 0.0, 0.04),
-        ],
-    )
-    def test_the_next_one_follows_from_what_the_last_one_took(
-        self, spell: float, took: float, following: float
+    @pytest.mark.parametrize(("others", "is_held"), [(SCANNED_MAX, False), (SCANNED_MAX + 1, True)])
+    async def test_whether_a_prefix_too_long_for_its_keys_holds_anything_is_looked_at_so_long(
+        self, tmp_path: Path, others: int, *, is_held: bool
     ) -> None:
-        assert next_spell(spell, took) == pytest.approx(following)
+        """Behind that it is said to, which keeps the case rule as it is: the safe side."""
+        lead = "88." + "P" * 500
+        with closing(own(tmp_path)) as writer:
+            await put(writer, many(range(others), lead + "Q"))
+            assert await writer.holds_below(f"{lead}R".encode()) is is_held
 
-    @pytest.mark.parametrize("commit_takes", [0.0, 0.2, 1.0, 5.0])
-    def test_it_settles_below_a_tenth_of_a_second(self, commit_takes: float) -> None:
-        """However long the commit is, measured by what was written before it."""
-        spell = FIRST_SPELL
-        for _ in range(20):
-            spell = next_spell(spell, spell * (1 + commit_takes))
-        assert 0.05 < spell * (1 + commit_takes) < 0.1
+
+class TestFull:
+    async def test_restricted_values_go_with_their_record_from_the_file_too(self, tmp_path: Path) -> None:
+        """A replaced body under a short and under a long key, and one in the same commit."""
+        long = "88.1/" + "x" * 600
+        with closing(own(tmp_path)) as writer:
+            await put(writer, [write("88.1/A", secret=b"s"), write(long, secret=b"s")])
+            entries = [entry([write("88.1/B", secret=b"s")]), entry([write("88.1/B", is_new=True)])]
+            await writer.commit(Commit(entries=[*entries, entry([write("88.1/A"), write(long, deleted=True)])]))
+        found: list[bytes | memoryview] = []
+        plant(tmp_path, b"full", lambda transaction, db: found.extend(key for key, _ in transaction.cursor(db)))
+        assert found == []
+
+    async def test_the_text_of_a_long_key_is_kept_once(self, tmp_path: Path) -> None:
+        long = "88.1/" + "x" * 600
+        with closing(own(tmp_path)) as writer:
+            for deleted in (False, True, False):
+                await put(writer, [write(long, deleted=deleted)])
+        found: list[bytes | memoryview] = []
+        plant(tmp_path, b"long_keys", lambda transaction, db: found.extend(key for key, _ in transaction.cursor(db)))
+        assert found == [lmdb_key(long.upper().encode())]
 
 
 class TestFeed:
     async def test_it_forgets_the_oldest_where_its_bytes_are_too_many(self, tmp_path: Path) -> None:
         with closing(own(tmp_path, retention=Retention(octets=256 << 10))) as writer:
             for turn in range(40):
-                await writer.commit(many(range(turn * 1_000, turn * 1_000 + 1_000)))
+                await put(writer, many(range(turn * 1_000, turn * 1_000 + 1_000)))
             assert (await writer.changes(0, 1)).is_lost
             kept = (await writer.changes(35, 100)).changes
             assert [change.index for change in kept] == [36, 37, 38, 39, 40]
 
+    async def test_so_much_of_it_is_given_at_once(self, tmp_path: Path) -> None:
+        """A worker that follows serves nobody while it decodes."""
+        with closing(own(tmp_path)) as writer:
+            await writer.commit(Commit(entries=[entry([write(f"88.1/{'x' * 500}{each}")]) for each in range(2_000)]))
+            one = entry(prefixes=[Prefix(f"88.{'l' * 500}{each}", "h") for each in range(1_000)])
+            await writer.commit(Commit(entries=[one] * 2))
+            changes = (await writer.changes(0, 9_999)).changes
+            octets = sum(len(key) for change in changes for key in change.keys)
+            assert CHANGES_BYTES * 0.9 < octets < CHANGES_BYTES
+            assert len((await writer.changes(2_000, 9_999)).changes) == 1
+
     async def test_the_newest_is_kept_however_large_it_is(self, tmp_path: Path) -> None:
         with closing(own(tmp_path, retention=Retention(octets=1))) as writer:
             for turn in range(3):
-                await writer.commit(many(range(turn * 1_000, turn * 1_000 + 1_000)))
+                await put(writer, many(range(turn * 1_000, turn * 1_000 + 1_000)))
             assert [change.index for change in (await writer.changes(2, 9)).changes] == [3]
 
-    async def test_prefixes_that_are_too_many_are_named_by_those_above_them(self, tmp_path: Path) -> None:
-        part = writes([f"88.{each % 3}.{each}.7/A" for each in range(6_000)])
+    async def test_when_less_is_to_be_kept_than_was_it_forgets_in_steps(self, tmp_path: Path) -> None:
+        """So that no commit takes long; and a reader is told all the same what is lost."""
         with closing(own(tmp_path)) as writer:
-            await writer.commit(part)
+            await writer.commit(Commit(entries=[entry() for _ in range(3_000)]))
+        with closing(own(tmp_path, retention=Retention(changes=10))) as writer:
+            oldest = []
+            for _ in range(4):
+                head = await put(writer)
+                lost = [(await writer.changes(after, 1)).is_lost for after in range(head)]
+                oldest.append(lost.count(True) + 1)
+                assert lost == sorted(lost, reverse=True)
+            assert oldest == [1_002, 2_003, 2_994, 2_995]
+
+    async def test_prefixes_that_are_too_many_are_named_by_those_above_them(self, tmp_path: Path) -> None:
+        with closing(own(tmp_path)) as writer:
+            await put(writer, writes([f"88.{each % 3}.{each}.7/A" for each in range(6_000)]))
             (change,) = (await writer.changes(0, 9)).changes
             assert set(change.below) == {b"88.0", b"88.1", b"88.2"}
+
+    async def test_prefixes_too_long_to_show_in_their_keys_are_all_named(self, tmp_path: Path) -> None:
+        prefix = "88." + "p" * 600
+        part = [write(f"{prefix}{each % 3}/{each:04}") for each in range(6_000)]
+        with closing(own(tmp_path)) as writer:
+            await put(writer, part)
+            (change,) = (await writer.changes(0, 9)).changes
+            assert set(change.below) == {f"{prefix}{each}".upper().encode() for each in range(3)}

@@ -9,6 +9,7 @@ from resolver.errors import Fault, Reason
 from resolver.following import FollowingSettings
 from resolver.routes import Prefix, Verdict
 from resolver.store import Changes
+from resolver.trust.actors import Key, Node, NodeState, Tier
 from resolver.units import Duration
 from tests.small_node import PREFIXES, SmallNode
 from tests.small_store import SmallStore, body
@@ -16,6 +17,11 @@ from tests.small_store import SmallStore, body
 
 def make_node(*, settings: FollowingSettings | None = None) -> SmallNode:
     return SmallNode(SmallStore({b"88.100/A": body("88.100/A")}, PREFIXES), following=settings)
+
+
+def signer(name: str, state: NodeState = NodeState.ENABLED) -> Node:
+    """Make the row of a node with a key."""
+    return Node(node=name, tier=Tier.SECONDARY, state=state, keys=(Key(f"key of {name}", b"spki", since=1),))
 
 
 def keep(node: SmallNode, key: bytes = b"88.100/A", as_of: int | None = None) -> bool:
@@ -37,6 +43,29 @@ async def test_reads_more_prefixes_than_fit_on_a_page() -> None:
     rows = [Prefix(f"88.{number}", "88") for number in range(2_345)]
     node = await SmallNode(SmallStore({}, rows)).start()
     assert len(node.routes) == 2_345
+
+
+async def test_reads_more_nodes_than_fit_on_a_page() -> None:
+    store = SmallStore()
+    store.commit(nodes=[signer(f"88.{number}") for number in range(2_345)])
+    node = await SmallNode(store).start()
+    assert len(node.nodes) == 2_345
+    found = node.nodes.holder_of("key of 88.2344")
+    assert found is not None
+    assert (found.node, found.epoch) == ("88.2344", 1)
+
+
+async def test_applies_rows_of_nodes() -> None:
+    node = make_node()
+    await node.following.start()
+    node.store.commit(nodes=[signer("88.1"), signer("88.2")])
+    node.store.commit(nodes=[signer("88.1", NodeState.SUSPENDED)])
+    assert len(node.nodes) == 0
+    await node.catch_up()
+    states = [(row.state, row.epoch) for row in map(node.nodes.node, ("88.1", "88.2")) if row is not None]
+    index = node.store.index
+    assert states == [(NodeState.SUSPENDED, index), (NodeState.ENABLED, index - 1)]
+    assert node.following.applied == index
 
 
 async def test_applies_keys_rows_and_what_is_below() -> None:
@@ -84,18 +113,56 @@ async def test_a_change_during_the_start_is_not_lost() -> None:
 
 async def test_behind_the_feeds_memory_it_starts_afresh() -> None:
     node = make_node()
+    node.store.commit(nodes=[signer("88.1")])
     await node.following.start()
     keep(node)
     old = node.store.index
     node.store.commit({b"88.100/A": body("88.100/A", 2)})
-    node.store.commit(prefixes=[Prefix("88.999", "88.999")])
+    node.store.commit(
+        prefixes=[Prefix("88.999", "88.999")], nodes=[signer("88.1", NodeState.REVOKED), signer("88.2")]
+    )
     node.store.forgotten = node.store.index
     await node.catch_up()
     assert len(node.cache) == 0
     assert not keep(node, as_of=old)
     assert node.routes.scope(b"88.999").verdict is Verdict.ANSWER
+    states = [row and row.state for row in map(node.nodes.node, ("88.1", "88.2"))]
+    assert states == [NodeState.REVOKED, NodeState.ENABLED]
     assert (node.following.applied, node.following.is_current) == (node.store.index, True)
     assert node.sample("topnode_following_restarts_total") == 2
+
+
+async def test_after_a_restore_nothing_of_the_other_store_is_known() -> None:
+    """The store is behind the reader: it is another one."""
+    node = make_node()
+    node.store.commit(prefixes=[Prefix("88.999", "88.999")], nodes=[signer("88.1")])
+    node.store.commit(nodes=[signer("88.2")])
+    await node.following.start()
+    node.store.become(SmallStore({}, PREFIXES))
+    await node.catch_up()
+    assert node.routes.allocation(b"88.999") is None
+    assert (len(node.nodes), node.nodes.holder_of("key of 88.1")) == (0, None)
+    assert node.following.applied == node.store.index == 1
+
+
+async def test_what_was_known_holds_until_all_is_read_again() -> None:
+    """Rows are read page by page, and callers are served meanwhile."""
+    seen: list[tuple[int, Node | None]] = []
+
+    class Watched(SmallStore):
+        async def nodes(self, after: str | None, limit: int) -> list[Node]:
+            seen.append((len(node.routes), node.nodes.node("88.1")))
+            return await super().nodes(after, limit)
+
+    node = SmallNode(Watched({}, PREFIXES))
+    node.store.commit(nodes=[signer("88.1")])
+    await node.following.start()
+    seen.clear()
+    node.store.commit(prefixes=[Prefix("88.999", "88.999")], nodes=[signer("88.1", NodeState.REVOKED)])
+    node.store.forgotten = node.store.index
+    await node.catch_up()
+    assert [(count, row and row.state) for count, row in seen] == [(len(PREFIXES), NodeState.ENABLED)] * 2
+    assert len(node.routes) == len(PREFIXES) + 1
 
 
 async def test_terms_end_with_the_time() -> None:

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.csv_rows import split_csv
+from registry.chunks import ChunkWriter
+from registry.csv_rows import Columns, read_csv, split_csv
 from registry.parts import BOUNDS, Cutter, Part, PartBounds
-from registry.rows import ROW_BYTES, RowFormat
+from registry.rows import ROW_BYTES, IdentifierRow, RowFormat
+from resolver.bounds import CHUNK_BYTES
 from resolver.errors import Fault, Reason
 
 NDJSON, CSV = RowFormat.NDJSON, RowFormat.CSV
@@ -38,6 +41,7 @@ def check(cutting: list[Part], size: int) -> None:
         assert part.offset == offset
         offset = part.end_offset
         assert len(part.rows) <= BOUNDS.octets
+        assert part.is_last is (following is None)
         if following:
             assert part.rows.endswith(b"\n")
             assert following.first_line == part.last_line + 1
@@ -55,10 +59,10 @@ def test_an_input_of_several_parts(chunk: int) -> None:
 
 
 def test_long_rows_make_parts_by_their_bytes() -> None:
-    octets = (b"x" * 100_000 + b"\n") * 50
+    octets = (b"x" * 100_000 + b"\n") * 200
     cutting = cut(octets)
     check(cutting, len(octets))
-    assert [part.rows.count(b"\n") for part in cutting] == [20, 20, 10]
+    assert [part.rows.count(b"\n") for part in cutting] == [83, 83, 34]
 
 
 def test_an_empty_input_has_no_part() -> None:
@@ -96,10 +100,25 @@ def test_any_chunks_give_the_same_lines(lines: list[bytes], chunk: int) -> None:
     for line, left in zip(octets.split(b"\n"), kept, strict=True):
         assert left == line or (len(line) > 40 and line.startswith(left) and len(left) > 40)
     offset = 0
-    for part in cutting:
+    for number, part in enumerate(cutting, 1):
         assert part.offset == offset
+        assert part.is_last is (number == len(cutting))
         offset = part.end_offset
     assert offset == len(octets)
+
+
+@pytest.mark.parametrize("lines", [5, 10])
+def test_a_part_waits_for_a_byte_behind_it(lines: int) -> None:
+    """So that it is known whether it is the last one."""
+    cutter = Cutter(NDJSON, SMALL)
+    cutter.add(b"a\n" * lines)
+    before = list(cutter.parts())
+    assert not any(part.is_last for part in before)
+    assert sum(part.rows.count(b"\n") for part in before) == lines - 5
+    cutter.end()
+    (last,) = cutter.parts()
+    assert (last.rows, last.is_last) == (b"a\n" * 5, True)
+    assert list(cutter.parts()) == []
 
 
 # --- CSV ---------------------------------------------------------------------------------------------------------
@@ -119,7 +138,7 @@ def test_a_header_is_taken_off(header: bytes, chunk: int) -> None:
     cutter = Cutter(CSV)
     (part,) = _cut(cutter, header + b"88.1/a,x\n", chunk)
     assert cutter.columns == ("identifier", "URL")
-    assert part == Part(offset=0, end_offset=len(header) + 9, first_line=2, rows=b"88.1/a,x\n")
+    assert part == Part(offset=0, end_offset=len(header) + 9, first_line=2, rows=b"88.1/a,x\n", is_last=True)
 
 
 def test_a_header_of_two_lines() -> None:
@@ -145,6 +164,30 @@ def test_a_quoted_line_end_is_not_cut_through() -> None:
     cutting = cut(b"identifier,URL\n" + row * 10, CSV, bounds=PartBounds(octets=64, row=40))
     assert [part.rows for part in cutting] == [row * 2] * 5
     assert [part.first_line for part in cutting] == [2, 8, 14, 20, 26]
+
+
+def test_a_row_of_very_many_lines_is_waited_for() -> None:
+    """It has more lines than a part, and not more bytes than a row."""
+    row = b'88.1/a,"' + b"\n" * 20_000 + b'"\n'
+    cutting = cut(b"identifier,URL\n" + row + b"88.1/b,x\n", CSV, chunk=1_000)
+    assert b"".join(part.rows for part in cutting) == row + b"88.1/b,x\n"
+    assert cutting[0].rows.startswith(row)
+
+
+def test_parts_of_many_columns_have_fewer_lines() -> None:
+    """A chunk repeats the types of values in each row: even so it stays below its bound."""
+    header = ",".join(["identifier", *(f"{number}:{'T' * 120}{number}" for number in range(1, 2_049))])
+    rows = b"".join(b"88.1/%d" % number + b",x" * 2_048 + b"\n" for number in range(400))
+    cutting = cut(header.encode() + b"\n" + rows, CSV)
+    assert b"".join(part.rows for part in cutting) == rows
+    columns = Columns.from_names(header.split(","))
+    for part in cutting:
+        writer = ChunkWriter()
+        for line in read_csv(part.rows, part.first_line, columns):
+            assert isinstance(line.row, IdentifierRow)
+            writer.add(line.number, line.row)
+        assert zstandard.frame_content_size(writer.finish()) < CHUNK_BYTES
+    assert len(cutting) > 1
 
 
 PIECES = st.sampled_from(
@@ -183,6 +226,22 @@ def test_going_on_gives_the_parts_that_are_left(row_format: RowFormat, first: in
         fed += 1
     fed += cutter.skip_to(reached.end_offset, reached.last_line)
     assert list(_cut(cutter, octets[max(fed, 0) :], 1_000)) == whole[1:]
+
+
+@pytest.mark.parametrize("row_format", [NDJSON, CSV])
+def test_going_on_at_the_end_gives_an_empty_last_part(row_format: RowFormat) -> None:
+    """So that the load is ended."""
+    header = b"identifier,URL\n" if row_format is CSV else b""
+    octets = header + b"88.1/a,x\n" * 3
+    lines = octets.count(b"\n")
+    cutter = Cutter(row_format)
+    cutter.add(octets)
+    assert cutter.skip_to(len(octets), lines) == 0
+    cutter.end()
+    (part,) = cutter.parts()
+    assert part == Part(offset=len(octets), end_offset=len(octets), first_line=lines + 1, rows=b"", is_last=True)
+    assert part.last_line == lines
+    assert list(cutter.parts()) == []
 
 
 def test_a_place_within_the_header_is_none() -> None:

@@ -1,5 +1,7 @@
 """Queries: the bounds of a filter, and which queries are everybody's."""
 
+from typing import Any
+
 import pytest
 
 from resolver.bounds import FILTER_TERMS, INDEX_MAX
@@ -53,17 +55,24 @@ def test_a_filter_out_of_bounds_is_refused_with_its_field(
 
 
 @pytest.mark.parametrize(
-    ("asker", "authoritative", "is_shared"),
+    ("asked", "is_shared"),
     [
-        (PUBLIC, False, True),
-        (Asker(address="192.0.2.1"), False, True),
-        (Asker(identity="88.111.1"), False, True),
-        (PUBLIC, True, False),
+        ({}, True),
+        ({"asker": Asker(address="192.0.2.1")}, True),
+        ({"asker": Asker(identity="88.111.1")}, True),
+        ({"authoritative": True}, False),
+        ({"is_full": True}, False),
+        ({"is_full": True, "authoritative": True}, False),
     ],
 )
-def test_only_what_anybody_asks_of_caches_is_shared(asker: Asker, *, authoritative: bool, is_shared: bool) -> None:
-    query = Query(identifiers=[b"88.1/X"], deadline=10.0, asker=asker, authoritative=authoritative)
-    assert query.is_shared is is_shared
+def test_only_what_anybody_asks_of_caches_is_shared(asked: dict[str, Any], *, is_shared: bool) -> None:
+    """Who asks does not matter for what is everybody's; what only a holder may read is nobody else's."""
+    assert Query(identifiers=[b"88.1/X"], deadline=10.0, **asked).is_shared is is_shared
+
+
+def test_nobody_asks_for_restricted_values_unless_it_is_said() -> None:
+    assert not QUERY.is_full
+    assert not QUERY.asker.is_operator
 
 
 def test_the_same_can_be_asked_about_others() -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
-from nodes.asking.retries import ATTEMPTS, FIRST_WAIT, wait_before_retry
+from nodes.client.counts import Counts
+from nodes.client.retries import ATTEMPTS, FIRST_WAIT, LONGEST_WAIT, Patience, wait_before_retry
+from resolver.clock import SetClock
 from resolver.errors import Fault, Reason
 
 LEFT = 10.0
@@ -40,3 +42,29 @@ def test_nothing_is_waited_for_beyond_the_deadline() -> None:
 )
 def test_what_stays_so_is_final(reason: Reason) -> None:
     assert wait_before_retry(Fault(reason), 1, LEFT, 0.0) is None
+
+
+def test_a_write_is_tried_again_until_its_deadline_after_waits_that_stop_growing() -> None:
+    unheard = Fault(Reason.DEADLINE_SPENT)
+    waits = [wait_before_retry(unheard, attempt, LEFT, 1.0, is_write=True) for attempt in range(1, 2_000)]
+    assert waits[:3] == [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT]
+    assert set(waits[7:]) == {LONGEST_WAIT}
+    assert wait_before_retry(unheard, 2_000, LONGEST_WAIT, 1.0, is_write=True) is None
+
+
+@pytest.mark.parametrize("reason", [Reason.STORE_FULL, Reason.NODE_NOT_ENABLED, Reason.INTERNAL])
+def test_what_stays_so_is_final_for_writes_too(reason: Reason) -> None:
+    assert wait_before_retry(Fault(reason), 1, LEFT, 0.0, is_write=True) is None
+
+
+async def test_patience_waits_and_counts_until_nothing_is_left() -> None:
+    counts, clock = Counts(), SetClock()
+    patience = Patience(clock, 0.2, counts)
+    await patience.wait_after(Fault(Reason.NODE_UNREACHABLE))
+    assert counts.retries == 1
+    clock.advance(0.2)
+    assert patience.left == pytest.approx(0.0)
+    with pytest.raises(Fault) as raised:
+        await patience.wait_after(Fault(Reason.NODE_UNREACHABLE))
+    assert raised.value.reason is Reason.NODE_UNREACHABLE
+    assert counts.retries == 1

@@ -82,6 +82,31 @@ async def test_a_free_port_is_taken_and_told() -> None:
         assert await call(f"127.0.0.1:{server.port}") == b"hello"
 
 
+async def test_a_marked_call_is_answered_by_what_is_for_marked_ones() -> None:
+    """By the key of its metadata, wherever that stands; a method without such a one answers marked calls too."""
+
+    async def shout(request: bytes, _context: Context) -> bytes:
+        return request.upper()
+
+    calls = Calls("echo", SystemClock(), CollectorRegistry())
+    server = build_server(loopback())
+    methods = {name: calls.serve(name, echo) for name in ("Echo", "Other")}
+    server.add(SERVICE, methods, marked={"Echo": calls.serve("Shout", shout)}, mark="loud-bin")
+    await server.start()
+    try:
+        async with open_channel(f"127.0.0.1:{server.port}", ChannelSettings()) as channel:
+            other: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Other")
+            marks: tuple[tuple[str, str | bytes], ...] = (("a", "1"), ("loud-bin", b""), ("z", "1"))
+            for metadata, expected in ((marks, b"HELLO"), (marks[:1], b"hello"), ((("loud", "1"),), b"hello")):
+                assert await echo_over(channel)(b"hello", metadata=metadata) == expected
+                assert await other(b"hello", metadata=metadata) == b"hello"
+            unknown: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Invented")
+            refused = await refusal(unknown(b"hello", metadata=marks))
+            assert refused.code() is grpc.StatusCode.UNIMPLEMENTED
+    finally:
+        await server.stop()
+
+
 async def test_processes_share_a_port() -> None:
     async with running(loopback()) as first, running(ServingSettings(address=f"127.0.0.1:{first.port}")) as second:
         assert second.port == first.port

@@ -5,10 +5,9 @@
     border    what LMDB and the file system raise, as Faults
     opening   a folder, opened
     reader    StoreReader, in any process
+    snapshot  one state of it with all its databases, for audits
     listing   identifiers below a prefix
-    rows      rows of prefixes and their rules
     writing   one commit
-    bulk      one transaction of a load
     writer    StoreWriter, in the owner's process
     backup    copies, there and back
 

@@ -35,7 +35,7 @@ Progress = Callable[[int, int], None]
 class BackupManifest(Struct, frozen=True, kw_only=True):
     """What a backup holds: format, journal index, rows (deleted identifiers too), and the store's size and checksum.
 
-    `created_at` is Unix time in seconds.
+    `created_at` is Unix time in seconds. New fields have a default, so that what an older version wrote can be read.
     """
 
     format: int
@@ -45,6 +45,7 @@ class BackupManifest(Struct, frozen=True, kw_only=True):
     bytes: int
     sha256: str
     created_at: int
+    entries: int = 0
 
 
 def backup(source: Path, target: Path, *, clock: Clock, progress: Progress) -> BackupManifest:
@@ -88,9 +89,9 @@ def restore(source: Path, target: Path, *, progress: Progress) -> BackupManifest
 
 def _manifest(copy: Path, size: int, digest: str, clock: Clock) -> BackupManifest:
     """Describe a copy by what is in it, which also shows that it can be opened."""
-    with closing(lmdb.open(str(copy), map_size=0, subdir=False, readonly=True, lock=False, max_dbs=3)) as environment:
-        meta, records, prefixes = (
-            environment.open_db(name, create=False) for name in (b"meta", b"records", b"prefixes")
+    with closing(lmdb.open(str(copy), map_size=0, subdir=False, readonly=True, lock=False, max_dbs=4)) as environment:
+        meta, records, prefixes, entries = (
+            environment.open_db(name, create=False) for name in (b"meta", b"records", b"prefixes", b"entries")
         )
         with environment.begin() as transaction:
             return BackupManifest(
@@ -101,6 +102,7 @@ def _manifest(copy: Path, size: int, digest: str, clock: Clock) -> BackupManifes
                 bytes=size,
                 sha256=digest,
                 created_at=int(clock.wall()),
+                entries=transaction.stat(entries)["entries"],
             )
 
 

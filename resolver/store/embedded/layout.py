@@ -4,8 +4,15 @@
     full        LMDB key -> full body with its version, of the records that have restricted values
     long_keys   LMDB key -> canonical key, where the two differ
     prefixes    LMDB key of the folded prefix -> its row
-    feed        journal index -> Change
-    meta        format, head, secret, and how far loads have come
+    nodes       node identifier -> its row
+    feed        journal index -> Change, of the newest entries
+    entries     journal index -> EntryRow
+    artefacts   journal index and place -> what stands beside the statement: the envelope, the chunk
+    tiles       name -> piece of the tree over the statements
+    answered    request -> journal index of the entry that answered it first
+    answers     journal index -> AnswerRow: the order in which answers are forgotten
+    nonces      until when, and the nonce -> nothing
+    meta        format, head, head of the tree, secret, and how far imports have come
 
 Restricted values have a database of their own, so that no public read can come near them.
 """
@@ -14,8 +21,9 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
+from msgspec import Struct
 
-from resolver.store import Change, Checkpoint
+from resolver.store import Change, Checkpoint, Nonce
 
 KEY_MAX: Final = 511
 """Bytes of a key in LMDB as it is built everywhere."""
@@ -26,7 +34,28 @@ LEAD: Final = KEY_MAX - 1 - 32
 FORMAT_ROW: Final = b"format"
 HEAD_ROW: Final = b"head"
 SECRET_ROW: Final = b"secret"
+TREE_HEAD_ROW: Final = b"tree head"
 
+
+class EntryRow(Struct, frozen=True, array_like=True, gc=False):
+    """An entry of the journal, and how many artefacts stand beside its statement."""
+
+    statement: bytes
+    result: bytes
+    artefacts: int
+
+
+class AnswerRow(Struct, frozen=True, array_like=True, gc=False):
+    """When an entry answered a request, in Unix seconds."""
+
+    at: int
+    request: bytes
+
+
+entry_encoder = msgspec.msgpack.Encoder()
+entry_decoder = msgspec.msgpack.Decoder(EntryRow)
+answer_encoder = msgspec.msgpack.Encoder()
+answer_decoder = msgspec.msgpack.Decoder(AnswerRow)
 change_encoder = msgspec.msgpack.Encoder()
 change_decoder = msgspec.msgpack.Decoder(Change)
 checkpoint_encoder = msgspec.msgpack.Encoder()
@@ -48,9 +77,24 @@ def is_shortened(key: bytes) -> bool:
     return len(key) == KEY_MAX and key[LEAD] == 0
 
 
-def load_row(name: str) -> bytes:
-    """Give the key in `meta` of how far the load of this name has come."""
-    return lmdb_key(b"load/" + name.encode(errors="surrogateescape"))
+def import_row(name: str) -> bytes:
+    """Give the key in `meta` of how far the import of this name has come."""
+    return lmdb_key(b"import/" + name.encode(errors="surrogateescape"))
+
+
+def artefact_row(index: int, place: int) -> bytes:
+    """Give the key of what stands in this place beside the statement of the entry with this index."""
+    return number(index) + bytes((place,))
+
+
+def nonce_row(nonce: Nonce) -> bytes:
+    """Give the key of a nonce: those that need not be remembered any more stand first."""
+    return number(nonce.until) + nonce.name
+
+
+def nonce_until(row: bytes) -> int:
+    """Give the time until which the nonce with this key must be remembered, in Unix seconds."""
+    return int.from_bytes(row[:8], "big")
 
 
 def number(value: int) -> bytes:

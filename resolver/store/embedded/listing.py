@@ -1,4 +1,4 @@
-"""One page of the identifiers below a prefix, by a range scan."""
+"""What lies below a prefix, by a range scan: one page of the identifiers, or whether there is anything."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lmdb import Transaction
 
 SCANNED_MAX: Final = 10_000
-"""Rows looked at for one page; where most are deleted, a page is short and the next one goes on."""
+"""Rows looked at at once; where most are deleted, a page is short and the next one goes on."""
 
 _SPELLING_BYTES: Final = IDENTIFIER_BYTES + 16  # the identifier and all that stands before it in a body
 
@@ -44,6 +44,19 @@ def page(
             continue
         found.append(wire.registered_spelling(bytes(body[:_SPELLING_BYTES])))
     return Listed(found, None)
+
+
+def holds_below(transaction: "Transaction[memoryview]", store: Store, prefix: bytes) -> bool:
+    """Tell whether anything, a tombstone too, is held below a prefix or its derived ones.
+
+    Where a prefix is too long to show in keys, and too many others lie in the same range, it is yes.
+    """
+    first, end = span(prefix, derived=True)
+    beginnings = (prefix + b"/", prefix + b".")
+    for scanned, (key, _) in enumerate(_rows(transaction, first, end, None)):
+        if scanned == SCANNED_MAX or _canonical(transaction, store, key).startswith(beginnings):
+            return True
+    return False
 
 
 def _rows(

@@ -11,7 +11,7 @@ import lmdb
 from resolver.errors import Fault, Reason
 from resolver.store import FORMAT
 from resolver.store.embedded.border import DATA_FILE
-from resolver.store.embedded.layout import FORMAT_ROW, HEAD_ROW, SECRET_ROW, number
+from resolver.store.embedded.layout import FORMAT_ROW, HEAD_ROW, SECRET_ROW, TREE_HEAD_ROW, number
 
 if TYPE_CHECKING:
     from lmdb import _Database
@@ -20,7 +20,21 @@ MAP_START: Final = 1 << 30
 """Bytes of address space for a new store; the writer doubles it whenever it is used up."""
 
 _READERS_MAX: Final = 1_024
-_NAMES: Final = ("records", "full", "long_keys", "prefixes", "feed", "meta")
+_NAMES: Final = (
+    "records",
+    "full",
+    "long_keys",
+    "prefixes",
+    "nodes",
+    "feed",
+    "entries",
+    "artefacts",
+    "tiles",
+    "answered",
+    "answers",
+    "nonces",
+    "meta",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,14 @@ class Store:
     full: "_Database"
     long_keys: "_Database"
     prefixes: "_Database"
+    nodes: "_Database"
     feed: "_Database"
+    entries: "_Database"
+    artefacts: "_Database"
+    tiles: "_Database"
+    answered: "_Database"
+    answers: "_Database"
+    nonces: "_Database"
     meta: "_Database"
 
 
@@ -70,6 +91,16 @@ def is_there(path: Path) -> bool:
         return False
 
 
+def damaged(what: str) -> Fault:
+    """Say what is wrong with a store that can be opened."""
+    return Fault(Reason.STORE_UNAVAILABLE, f"The store is damaged: {what}.")
+
+
+def torn(what: str) -> Fault:
+    """Say what of the journal does not fit to the rest of the store."""
+    return Fault(Reason.JOURNAL_DAMAGED, f"{what}.")
+
+
 def sync_folder(path: Path) -> None:
     """Make durable which files are in a folder."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -102,6 +133,7 @@ def _make(environment: lmdb.Environment, path: Path) -> None:
         meta = environment.open_db(b"meta", txn=transaction)
         transaction.put(FORMAT_ROW, number(FORMAT), db=meta)
         transaction.put(HEAD_ROW, number(0), db=meta)
+        transaction.put(TREE_HEAD_ROW, b"", db=meta)
         transaction.put(SECRET_ROW, secrets.token_bytes(32), db=meta)
     sync_folder(path)
     sync_folder(path.absolute().parent)

@@ -10,28 +10,43 @@ sorting saves in LMDB it costs in Python), buffers instead of bytes 1.80. So it 
 and the database as the transaction's default; `public` adds 0.03 us a key and 2 us a batch to that.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 import lmdb
 
-from resolver.errors import Fault, Reason
 from resolver.routes import Prefix
-from resolver.store import Changes, Fetched, Listed
+from resolver.store import Changes, Fetched, Kept, Listed, Nonce
 from resolver.store.embedded import listing
 from resolver.store.embedded.border import Border
-from resolver.store.embedded.layout import HEAD_ROW, KEY_MAX, SECRET_ROW, change_decoder, lmdb_key, number
-from resolver.store.embedded.opening import Store, open_to_read
+from resolver.store.embedded.layout import (
+    HEAD_ROW,
+    KEY_MAX,
+    SECRET_ROW,
+    TREE_HEAD_ROW,
+    artefact_row,
+    change_decoder,
+    entry_decoder,
+    lmdb_key,
+    nonce_row,
+    number,
+)
+from resolver.store.embedded.opening import Store, damaged, open_to_read, torn
+from resolver.trust.actors import Node
 
 if TYPE_CHECKING:
     from lmdb import _Database
 
 
+CHANGES_BYTES: Final = 256 << 10
+"""Changes that are given at once are about so large: some 30 ms of decoding where they are rows of prefixes."""
+
+
 class Reads:
-    """A StoreReader over an open store, for one thread."""
+    """A StoreReader and JournalReader over an open store, for one thread."""
 
     def __init__(self, store: Store, border: Border) -> None:
         self._store = store
@@ -57,6 +72,18 @@ class Reads:
         with self._border, self._begin(buffers=True) as transaction:
             return listing.page(transaction, self._store, prefix, derived=derived, after=after, limit=limit)
 
+    async def holds_below(self, prefix: bytes) -> bool:
+        with self._border, self._begin(buffers=True) as transaction:
+            return listing.holds_below(transaction, self._store, prefix)
+
+    async def nodes(self, after: str | None, limit: int) -> list[Node]:
+        with self._border, self._begin() as transaction, transaction.cursor(self._store.nodes) as cursor:
+            behind = b"" if after is None else after.encode()
+            if not cursor.set_range(behind):
+                return []
+            found = (row for key, row in cursor.iternext() if key != behind)
+            return [Node.from_bytes(row) for row in islice(found, limit)]
+
     async def prefixes(self, after: bytes | None, limit: int) -> list[Prefix]:
         with self._border, self._begin() as transaction, transaction.cursor(self._store.prefixes) as cursor:
             behind = b"" if after is None else lmdb_key(after)
@@ -74,11 +101,40 @@ class Reads:
             if not cursor.set_range(number(after + 1)):
                 return Changes([], head)
             rows = cursor.iternext(keys=False, values=True)
-            return Changes([change_decoder.decode(row) for row in islice(rows, limit)], head)
+            return Changes([change_decoder.decode(row) for row in _some(islice(rows, limit))], head)
 
     async def head(self) -> int:
         with self._border, self._begin() as transaction:
             return self._head(transaction)
+
+    async def entries(self, after: int, limit: int) -> list[Kept]:
+        with self._border, self._begin() as transaction, transaction.cursor(self._store.entries) as cursor:
+            if not cursor.set_range(number(after + 1)):
+                return []
+            return [self._kept(transaction, *item) for item in islice(cursor.iternext(), limit)]
+
+    async def statements(self, after: int, limit: int) -> list[bytes]:
+        with self._border, self._begin() as transaction, transaction.cursor(self._store.entries) as cursor:
+            if not cursor.set_range(number(after + 1)):
+                return []
+            rows = cursor.iternext(keys=False, values=True)
+            return [entry_decoder.decode(row).statement for row in islice(rows, limit)]
+
+    async def tile(self, name: bytes) -> bytes | None:
+        with self._border, self._begin() as transaction:
+            return transaction.get(name, None, self._store.tiles)
+
+    async def tree_head(self) -> bytes:
+        with self._border, self._begin() as transaction:
+            return self._meta(transaction, TREE_HEAD_ROW)
+
+    async def answered(self, request: bytes) -> int:
+        with self._border, self._begin() as transaction:
+            return int.from_bytes(transaction.get(request, b"", self._store.answered), "big")
+
+    async def is_spent(self, nonce: Nonce) -> bool:
+        with self._border, self._begin() as transaction:
+            return transaction.get(nonce_row(nonce), None, self._store.nonces) is not None
 
     async def secret(self) -> bytes:
         with self._border, self._begin() as transaction:
@@ -115,13 +171,22 @@ class Reads:
             return None
         return transaction.get(short, None, database or self._store.records)
 
+    def _kept(self, transaction: "lmdb.Transaction[bytes]", row: bytes, entry: bytes) -> Kept:
+        index, kept = int.from_bytes(row, "big"), entry_decoder.decode(entry)
+        rows = (artefact_row(index, place) for place in range(kept.artefacts))
+        found = (transaction.get(each, None, self._store.artefacts) for each in rows)
+        artefacts = tuple(artefact for artefact in found if artefact is not None)
+        if len(artefacts) < kept.artefacts:
+            raise torn(f"What stands beside the entry {index} is missing")
+        return Kept(index, kept.statement, artefacts, kept.result)
+
     def _head(self, transaction: "lmdb.Transaction[bytes]") -> int:
         return int.from_bytes(self._meta(transaction, HEAD_ROW), "big")
 
     def _meta(self, transaction: "lmdb.Transaction[bytes]", row: bytes) -> bytes:
         found = transaction.get(row, None, self._store.meta)
         if found is None:
-            raise Fault(Reason.STORE_UNAVAILABLE, f"The store is damaged: it has no {row.decode()}.")
+            raise damaged(f"it has no {row.decode()}")
         return found
 
 
@@ -142,6 +207,16 @@ class EmbeddedReader(Reads):
     def close(self) -> None:
         """Close it; nothing can be read any more."""
         self._store.environment.close()
+
+
+def _some(rows: Iterable[bytes]) -> Iterator[bytes]:
+    """Give the first of these rows, and more as long as they are not too large together."""
+    octets = 0
+    for row in rows:
+        yield row
+        octets += len(row)
+        if octets >= CHANGES_BYTES:
+            return
 
 
 def _is_lost(cursor: "lmdb.Cursor[bytes]", after: int, head: int) -> bool:

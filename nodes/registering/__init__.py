@@ -1,0 +1,1 @@
+"""Registering from the command line: how a registry is reached, files of rows, receipts, how results are shown."""

@@ -1,0 +1,43 @@
+"""The keys of a node in its data folder: the operator's whose is the machine, and the journal's."""
+
+from pathlib import Path
+from typing import Final
+
+from registry.settings import RegistrySettings
+from resolver.trust.keys import PrivateKey
+from resolver.trust.operators import Operators
+
+OPERATOR_FILE: Final = "operator.pem"
+"""The private key of the operator `local`: whoever can read the data folder can write to it anyway."""
+
+JOURNAL_FILE: Final = "journal.pem"
+"""The private key that signs the journal's head, where the settings name no other."""
+
+
+def read_operators(settings: RegistrySettings, data: Path) -> Operators:
+    """Read who the operators of a node are: those in the settings, and `local`, whose key is made if need be.
+
+    Raises:
+        Fault: KEY_INVALID, FILE_UNREADABLE, SETTING_INVALID.
+    """
+    return Operators.read(settings.operators, kept_key(data / OPERATOR_FILE).public)
+
+
+def journal_key(settings: RegistrySettings, data: Path) -> PrivateKey:
+    """Read the key that signs the journal's head; the one in the data folder is made where there is none.
+
+    Raises:
+        Fault: KEY_INVALID, FILE_UNREADABLE.
+    """
+    return PrivateKey.from_file(settings.key) if settings.key else kept_key(data / JOURNAL_FILE)
+
+
+def kept_key(path: Path) -> PrivateKey:
+    """Read a private key, made there before anybody needs it.
+
+    Raises:
+        Fault: KEY_INVALID, FILE_UNREADABLE.
+    """
+    if not path.exists():
+        PrivateKey.generate().to_file(path)
+    return PrivateKey.from_file(path)

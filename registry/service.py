@@ -1,0 +1,302 @@
+"""RegistryService: requests in, answers out. Translation only; what is decided is decided at the desk and below."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from registry.desk import Answer
+from registry.opening import Registry
+from registry.settings import RegistrySettings
+from registry.v1 import registry_pb2 as pb
+from resolver.bounds import CHUNK_BYTES
+from resolver.clock import Clock
+from resolver.errors import Fault, Reason
+from resolver.handle import check_prefix
+from resolver.routes import Prefix
+from resolver.rpc.calls import Calls, Context, parse
+from resolver.rpc.serving import Server
+from resolver.trust.actors import Node, NodeState
+from resolver.trust.queries import QUERY_KEY
+from resolver.trust.receipts import Receipt
+
+SERVICE: Final = "topnode.registry.v1.RegistryService"
+
+NODES_PAGE: Final = 100
+"""Nodes on a page where the caller names no size."""
+
+NODES_MAX: Final = 1_000
+"""Nodes on a page."""
+
+IMPORTS_WAITING: Final = 16
+"""Imports that wait until another one's chunk has been taken; one chunk is held at a time."""
+
+_SCANNED_MAX: Final = 10_000
+"""Nodes that are looked at for one page; where few are in the wanted state, it has fewer than asked for."""
+
+_RETRY_SECONDS: Final = 1.0
+
+
+class RegistryService:
+    """Offers the registry of one process, on any number of its servers.
+
+    Methods for operators are open to whoever calls through a Unix socket: those lie in a folder that only the
+    node's own user may enter. Elsewhere their callers sign (`resolver.trust.queries`).
+    """
+
+    def __init__(
+        self, registered: Registry, settings: RegistrySettings, clock: Clock, registry: CollectorRegistry
+    ) -> None:
+        self._registry = registered
+        self._import_time = float(settings.import_time)
+        self._importing = asyncio.Semaphore(1)
+        self._imports = 0
+        calls = Calls("registry", clock, registry)
+        unary = {
+            "Submit": self._submit,
+            "GetImport": self._get_import,
+            "GetReceipt": self._get_receipt,
+            "GetCheckpoint": self._get_checkpoint,
+            "GetNode": self._get_node,
+            "GetPrefix": self._get_prefix,
+            "ListNodes": self._list_nodes,
+        }
+        self._methods: dict[str, Any] = {name: calls.serve(name, body) for name, body in unary.items()}
+        self._methods["Import"] = calls.serve_stream("Import", self._import)
+
+    def add_to(self, server: Server) -> None:
+        """Offer it on a server that does not listen yet."""
+        server.add(SERVICE, self._methods)
+
+    async def _submit(self, octets: bytes, _context: Context) -> bytes:
+        answer = await self._registry.submit(octets)
+        response = pb.SubmitResponse(receipt=_receipt_message(answer), repeated_answer=answer.is_repeated)
+        # The result as it was kept, so that it is the same bytes each time.
+        return _field(1, answer.result) + response.SerializeToString()
+
+    async def _import(self, requests: AsyncIterator[bytes], _context: Context) -> bytes:
+        async with self._time_to_arrive():
+            verified = self._registry.admit_import(_envelope(await anext(requests, b"")))
+        async with self._turn():
+            async with self._time_to_arrive():
+                chunk = await _collect(requests)
+            answer = await self._registry.take_import(verified, chunk)
+        rest = pb.ImportResponse(receipt=_receipt_message(answer), repeated_answer=answer.is_repeated)
+        return answer.result + rest.SerializeToString()
+
+    async def _get_import(self, octets: bytes, context: Context) -> bytes:
+        request = parse(pb.GetImportRequest, octets)
+        self._check_operator("GetImport", octets, context)
+        reached = await self._registry.store.checkpoint(request.name)
+        return pb.GetImportResponse(
+            offset=reached.offset,
+            lines=reached.lines,
+            chunks=reached.chunks,
+            registered=reached.registered,
+            replaced=reached.replaced,
+            unchanged=reached.unchanged,
+            rejected=reached.rejected,
+        ).SerializeToString()
+
+    async def _get_receipt(self, octets: bytes, _context: Context) -> bytes:
+        request = parse(pb.GetReceiptRequest, octets)
+        receipt = await self._registry.journal.receipt(request.index)
+        return pb.GetReceiptResponse(receipt=receipt_message(receipt)).SerializeToString()
+
+    async def _get_checkpoint(self, octets: bytes, _context: Context) -> bytes:
+        parse(pb.GetCheckpointRequest, octets)
+        journal = self._registry.journal
+        return pb.GetCheckpointResponse(
+            checkpoint=journal.checkpoint, verifier_key=journal.verifier_key
+        ).SerializeToString()
+
+    async def _get_node(self, octets: bytes, _context: Context) -> bytes:
+        request = parse(pb.GetNodeRequest, octets)
+        node = self._registry.state.node(request.node)
+        if node is None:
+            raise Fault(Reason.NODE_UNKNOWN, field="node", variables={"node": request.node})
+        return pb.GetNodeResponse(node=node_message(node)).SerializeToString()
+
+    async def _get_prefix(self, octets: bytes, _context: Context) -> bytes:
+        request = parse(pb.GetPrefixRequest, octets)
+        prefix = self._registry.state.routes.allocation(check_prefix(request.prefix.encode()))
+        if prefix is None:
+            raise Fault(
+                Reason.PREFIX_NOT_ALLOCATED,
+                f"No row is there of {request.prefix}.",
+                field="prefix",
+                variables={"prefix": request.prefix},
+            )
+        return pb.GetPrefixResponse(prefix=prefix_message(prefix)).SerializeToString()
+
+    async def _list_nodes(self, octets: bytes, context: Context) -> bytes:
+        request = parse(pb.ListNodesRequest, octets)
+        self._check_operator("ListNodes", octets, context)
+        nodes, next_after = await self._page(
+            request.after or None, _page_size(request.page_size), _states(request.states)
+        )
+        return pb.ListNodesResponse(
+            nodes=[node_message(node) for node in nodes], next_after=next_after
+        ).SerializeToString()
+
+    async def _page(self, after: str | None, size: int, states: frozenset[NodeState]) -> tuple[list[Node], str]:
+        found: list[Node] = []
+        for _ in range(0, _SCANNED_MAX, NODES_MAX):
+            rows = await self._registry.store.nodes(after, NODES_MAX)
+            for row in rows:
+                after = row.node
+                found += [row] if row.state in states else []
+                if len(found) == size:
+                    return found, after
+            if len(rows) < NODES_MAX:
+                return found, ""
+            await asyncio.sleep(0)
+        return found, after or ""
+
+    def _check_operator(self, method: str, octets: bytes, context: Context) -> None:
+        """Check that an operator calls.
+
+        Raises:
+            Fault: NOT_AUTHORISED; as `QueryVerifier.signer`.
+        """
+        if context.peer().startswith("unix:"):
+            return
+        signed = dict(context.invocation_metadata() or ()).get(QUERY_KEY)
+        # By the key, and not by the name: a node may have had the name before there was such an operator.
+        if (
+            isinstance(signed, bytes)
+            and self._registry.queries.signer(signed, f"{SERVICE}/{method}", octets).node is None
+        ):
+            return
+        raise Fault(Reason.NOT_AUTHORISED, f"Operators of this node may; they sign in the metadata {QUERY_KEY}.")
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Hold one chunk at a time; a bounded number of others wait."""
+        if self._imports > IMPORTS_WAITING:
+            raise Fault(
+                Reason.TOO_MANY_IN_FLIGHT, f"{self._imports} imports are under way.", retry_after=_RETRY_SECONDS
+            )
+        self._imports += 1
+        try:
+            async with self._importing:
+                yield
+        finally:
+            self._imports -= 1
+
+    @asynccontextmanager
+    async def _time_to_arrive(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._import_time):
+                yield
+        except TimeoutError:
+            raise Fault(
+                Reason.DEADLINE_SPENT, f"The import did not arrive within {self._import_time:g} seconds."
+            ) from None
+
+
+def receipt_message(receipt: Receipt) -> pb.Receipt:
+    """Say a receipt on the wire."""
+    return pb.Receipt(
+        index=receipt.index,
+        statement=receipt.statement,
+        leaf_hash=receipt.leaf_hash,
+        checkpoint=receipt.checkpoint,
+        inclusion_proof=receipt.proof,
+    )
+
+
+def node_message(node: Node) -> pb.Node:
+    """Say what is registered of a node on the wire."""
+    keys = [pb.NodeKey(keyid=key.key_id, spki=key.spki, since=key.since, until=key.until) for key in node.keys]
+    return pb.Node(
+        node=node.node,
+        tier=f"TIER_{node.tier.name}",
+        state=f"NODE_STATE_{node.state.name}",
+        parent=node.parent,
+        organisation=node.organisation,
+        industry=node.industry,
+        keys=keys,
+        applied_at=node.applied_at,
+        changed_at=node.changed_at,
+        reason=node.reason,
+        version=node.epoch,
+    )
+
+
+def prefix_message(prefix: Prefix) -> pb.Prefix:
+    """Say what is registered of a prefix on the wire, in the words of the JSON of bodies."""
+    endpoints = [
+        pb.Endpoint(
+            protocol=each.protocol.name.lower(),
+            address=each.address,
+            port=each.port,
+            priority=each.priority,
+            tls_name=each.tls_name,
+        )
+        for each in prefix.endpoints
+    ]
+    return pb.Prefix(
+        prefix=prefix.text,
+        holder=prefix.holder,
+        state=prefix.state.name.lower(),
+        case=prefix.case.name.lower(),
+        hosting=prefix.hosting.name.lower(),
+        expires_at=prefix.expires_at,
+        endpoints=endpoints,
+        version=prefix.epoch,
+    )
+
+
+def _receipt_message(answer: Answer) -> pb.Receipt | None:
+    return None if answer.receipt is None else receipt_message(answer.receipt)
+
+
+def _field(number: int, octets: bytes) -> bytes:
+    """Encode a field that is bytes or a message."""
+    length = len(octets)
+    head = bytearray((number << 3 | 2,))
+    while length > 0x7F:
+        head.append(length & 0x7F | 0x80)
+        length >>= 7
+    head.append(length)
+    return bytes(head) + octets
+
+
+def _envelope(first: bytes) -> bytes:
+    request = parse(pb.ImportRequest, first)
+    if request.WhichOneof("part") != "envelope":
+        raise Fault(Reason.REQUEST_MALFORMED, "An import begins with its envelope.", field="envelope")
+    return request.envelope
+
+
+async def _collect(requests: AsyncIterator[bytes]) -> bytes:
+    """Take in a chunk, and not more than a chunk may have."""
+    pieces: list[bytes] = []
+    size = 0
+    async for octets in requests:
+        request = parse(pb.ImportRequest, octets)
+        if request.WhichOneof("part") != "chunk":
+            raise Fault(Reason.REQUEST_MALFORMED, "Behind the envelope come pieces of one chunk.", field="chunk")
+        pieces.append(request.chunk)
+        size += len(request.chunk)
+        if size > CHUNK_BYTES:
+            raise Fault(Reason.CHUNK_MISMATCH, f"A chunk has at most {CHUNK_BYTES} bytes.", field="chunk")
+    if not size:
+        raise Fault(Reason.REQUEST_MALFORMED, "The import came without its chunk.", field="chunk")
+    return b"".join(pieces)
+
+
+def _page_size(asked: int) -> int:
+    if asked < 0:
+        raise Fault(Reason.FIELD_OUT_OF_RANGE, f"A page size is not negative; {asked} is.", field="page_size")
+    return min(asked or NODES_PAGE, NODES_MAX)
+
+
+def _states(numbers: Any) -> frozenset[NodeState]:
+    try:
+        return frozenset(NodeState(number) for number in numbers) or frozenset(NodeState)
+    except ValueError:
+        raise Fault(Reason.ENUM_UNKNOWN, "A state is 1 to 5.", field="states") from None
