@@ -22,7 +22,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from loadtest import local, proofs, registering, workload
+from loadtest import gathering, local, proofs, registering, workload
 from loadtest.cores import generator_cores, pin, server_core
 from loadtest.driver import Call, Driven, Loop
 from loadtest.figures import Bar, Figures, Transport
@@ -86,6 +86,13 @@ def _measure(folder: Path, console: Console) -> Figures:
     with console.status("registering") as status:
         found = uvloop.run(registering.measure(folder, status.update))
     _promise_registering(found, figures)
+    with console.status("single lookups, gathered and not"):
+        gathered = uvloop.run(_gathered(folder / "store"))
+    figures.notes["lookups for each CPU second of a client, one call each"] = gathered.one_each
+    figures.notes["the same, gathered"] = gathered.gathered
+    figures.notes["one call each, records read too"] = gathered.one_each_read_too
+    figures.notes["gathered, records read too"] = gathered.gathered_read_too
+    figures.bars.append(_floor("client's gathered lookups, of one call each", gathered.ratio, 20))
     with console.status("memory of the cache"):
         overhead = local.cache_overhead(200_000)
     figures.bars.append(_ceiling("cache overhead, bytes an entry", overhead, 300))
@@ -97,6 +104,17 @@ def _measure(folder: Path, console: Console) -> Figures:
         ratio = local.growth(folder / "store", RECORDS, folder / "grown", GROWN, lookups=20_000)
     figures.bars.append(_ceiling("cold lookup, 10 M records beside 1 M", ratio, 1.5))
     return figures
+
+
+async def _gathered(store: Path) -> gathering.Gathered:
+    names = [workload.identifier(number).decode() for number in range(HOT)]
+    usual = os.sched_getaffinity(0)
+    with _node(store) as (port, _):
+        os.sched_setaffinity(0, generator_cores())
+        try:
+            return await gathering.measure(f"127.0.0.1:{port}", names)
+        finally:
+            os.sched_setaffinity(0, usual)
 
 
 def _promise_registering(found: registering.Registering, figures: Figures) -> None:

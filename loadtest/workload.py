@@ -31,7 +31,7 @@ ENTERPRISES: Final = 40
 PART: Final = 100_000
 """Records made at once; so many neighbours stand under one prefix."""
 
-ENTRY: Final = 16_384
+ENTRY: Final = 8_192
 """Records in one entry of the journal, and so in one transaction: those of a chunk of an import."""
 
 _EXAMPLE: Final = "88.111.10/BRK-000000000"

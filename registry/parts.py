@@ -12,12 +12,12 @@ from resolver.errors import Fault, Reason
 
 
 class PartBounds(Struct, frozen=True, kw_only=True):
-    """How large a part may be: so that it is durable within a second, and the longest row fits into it."""
+    """How large a part may be: others wait for its transaction, some 100 ms where its rows lie scattered."""
 
     octets: int = 8 * 1024 * 1024
     """Bytes of its rows."""
 
-    lines: int = 16_384
+    lines: int = 8_192
     """Lines of its rows, or fewer, where that many rows would be too much for one chunk."""
 
     row: int = ROW_BYTES
