@@ -27,6 +27,8 @@ from loadtest.cores import generator_cores, pin, server_core
 from loadtest.driver import Call, Loop
 from registry.keyring import OPERATOR_FILE
 from registry.opening import SUBMIT_METHOD
+from resolver.clock import SystemClock
+from resolver.store.embedded import EmbeddedWriter, Owner
 from resolver.trust.envelopes import payload_type_of, seal
 from resolver.trust.heads import Payload, new_head
 from resolver.trust.keys import PrivateKey
@@ -44,15 +46,21 @@ CALLERS: Final = {1: 64, 1_000: 4}
 JOURNAL: Final = ("entries", "tiles", "answered", "answers")
 """The databases that make up the journal, beside the envelopes themselves."""
 
+_COMMITS: Final = 1_500
 _ENTERPRISE: Final = "88.111.10"
 
 
 class Registering(Struct, frozen=True, kw_only=True):
-    """What was found. Times are in seconds, rates a second; `bulk` is a CPU second of the registry process."""
+    """What was found. Times are in seconds, rates a second; `bulk` is a CPU second of the registry process.
+
+    `commits` are those of the store, of one entry with one record each and one after another; `lmdb_commits` those of
+    py-lmdb, which writes a tenth of the pages. `single_share` is of the store's.
+    """
 
     bulk: float
     singles: float
     commits: float
+    lmdb_commits: float
     single_share: float
     p99_at_half: float
     visible: float
@@ -72,7 +80,7 @@ class _Node(Struct, frozen=True):
 async def measure(folder: Path, tell: Callable[[str], None]) -> Registering:
     """Measure on a fresh node in this folder; everything has ended when this returns."""
     numbers = count()
-    bulk, singles, commits = [], [], []
+    bulk, singles, commits, bare = [], [], [], []
     with _node(folder / "registering") as node:
         os.sched_setaffinity(0, generator_cores())
         loop = Loop(node.registry, node.owner, connections=4)
@@ -89,7 +97,8 @@ async def measure(folder: Path, tell: Callable[[str], None]) -> Registering:
                 calls = [_call(node, islice(numbers, 1)) for _ in range(SINGLES)]
                 driven = await loop.run(calls, callers=CALLERS[1], seconds=SECONDS)
                 singles.append(driven.calls / driven.wall)
-                commits.append(_commit_rate(folder / f"commits{each}"))
+                commits.append(await _commit_rate(folder / f"commits{each}"))
+                bare.append(_lmdb_rate(folder / f"bare{each}"))
             after = _journal_bytes(folder / "registering")
             tell("registering at half load")
             rate = statistics.median(singles) / 2
@@ -104,6 +113,7 @@ async def measure(folder: Path, tell: Callable[[str], None]) -> Registering:
         bulk=statistics.median(bulk),
         singles=statistics.median(singles),
         commits=statistics.median(commits),
+        lmdb_commits=statistics.median(bare),
         single_share=share,
         p99_at_half=paced.quantile(0.99),
         visible=visible,
@@ -165,10 +175,24 @@ def _octets(pages: "lmdb._StatDict") -> int:
     return pages["psize"] * (pages["branch_pages"] + pages["leaf_pages"] + pages["overflow_pages"])
 
 
-def _commit_rate(path: Path) -> float:
-    """Durable commits of one record a second, by py-lmdb itself, one after the other."""
+async def _commit_rate(path: Path) -> float:
+    """Durable commits a second of the store itself: one entry with one record each, one after another."""
+    writer = EmbeddedWriter.open(path, owner=Owner.here("benchmark", clock=SystemClock()))
+    try:
+        writes = workload.writes(range(100_000, 100_000 + _COMMITS))
+        began = time.perf_counter()
+        for write in writes:
+            await workload.put(writer, [write])
+        took = time.perf_counter() - began
+    finally:
+        writer.close()
+    return len(writes) / took
+
+
+def _lmdb_rate(path: Path) -> float:
+    """Durable commits a second of py-lmdb: one record each, one after another."""
     environment = lmdb.open(str(path), map_size=1 << 30)
-    writes = workload.writes(range(100_000, 101_500))
+    writes = workload.writes(range(100_000, 100_000 + _COMMITS))
     began = time.perf_counter()
     for write in writes:
         with environment.begin(write=True) as transaction:
