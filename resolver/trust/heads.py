@@ -151,7 +151,7 @@ def _check_head(head: Head, octets: bytes) -> None:
     for field, name in (("head.actor", head.actor), ("head.node", head.node), ("head.method", head.method)):
         if not name.isprintable():
             raise Fault(Reason.PAYLOAD_MALFORMED, "A name is printable text.", field=field)
-    # As most heads are written, which says that no member stands twice. To read them one by one takes ten times as long.
+    # As most heads are written, which says that no member stands twice; to look at each takes ten times as long.
     if _encoder.encode(head) == octets:
         return
     members = json.loads(octets, object_pairs_hook=list)
