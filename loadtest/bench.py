@@ -6,15 +6,11 @@ medians are reported. Nothing leaves loopback, every run is bounded in calls and
 
 import argparse
 import asyncio
-import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
@@ -22,8 +18,8 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from loadtest import gathering, local, proofs, registering, workload
-from loadtest.cores import generator_cores, pin, server_core
+from loadtest import gathering, local, proofs, registering, servers, suspending, workload
+from loadtest.cores import on_generator_cores
 from loadtest.driver import Call, Driven, Loop
 from loadtest.figures import Bar, Figures, Transport
 
@@ -66,76 +62,102 @@ def _arguments() -> argparse.Namespace:
 
 def _measure(folder: Path, console: Console) -> Figures:
     figures = Figures()
+    store = folder / "store"
     with console.status("a store of 1,000,000 records"):
-        asyncio.run(workload.build_store(folder / "store", RECORDS))
+        asyncio.run(workload.build_store(store, RECORDS))
     with console.status("calls beside the echo") as status:
-        uvloop.run(_transport(folder / "store", figures, status.update))
+        uvloop.run(_transport(store, figures, status.update))
     _promise_transport(figures)
     with console.status("bulk writes beside plain appends"):
-        appends = local.append_rates(folder, 500_000)
+        _promise_bulk_writes(local.append_rates(folder, 500_000), figures)
+    with console.status("topnode load and topnode --help"):
+        _promise_commands(folder, figures)
+    with console.status("registering") as status:
+        _promise_registering(uvloop.run(registering.measure(folder, status.update)), figures)
+    with console.status("receipts in a journal of 10,000,000 entries"):
+        _promise_receipts(proofs.measure(), figures)
+    with console.status("a prefix with a million cached answers is disabled") as status:
+        _promise_silence(uvloop.run(suspending.measure(store, RECORDS, status.update)), figures)
+    with console.status("single lookups, gathered and not"):
+        _promise_gathering(uvloop.run(_gathered(store)), figures)
+    with console.status("memory of the cache"):
+        figures.bars.append(_ceiling("cache overhead, bytes an entry", local.cache_overhead(200_000), 300))
+    with console.status("a store of 10,000,000 records"):
+        _promise_growth(folder, figures)
+    return figures
+
+
+def _promise_bulk_writes(appends: local.Appends, figures: Figures) -> None:
     figures.bars.append(_floor("bulk write into an empty store, of plain append", appends.ratio, 0.7))
     figures.notes["plain append, records/s"] = appends.plain
     figures.notes["bulk into empty, records/s"] = appends.empty
     figures.notes["bulk into full, records/s"] = appends.full
-    with console.status("topnode load"):
-        rate = local.load_rate(folder, 300_000)
-    figures.notes["topnode load, records for each CPU second"] = rate
-    figures.bars.append(
-        _floor("topnode load, against its bound scaled by the echo", rate / _scaled(figures, 60_000), 1)
-    )
-    with console.status("registering") as status:
-        found = uvloop.run(registering.measure(folder, status.update))
-    _promise_registering(found, figures)
-    with console.status("single lookups, gathered and not"):
-        gathered = uvloop.run(_gathered(folder / "store"))
-    figures.notes["lookups for each CPU second of a client, one call each"] = gathered.one_each
-    figures.notes["the same, gathered"] = gathered.gathered
-    figures.notes["one call each, records read too"] = gathered.one_each_read_too
-    figures.notes["gathered, records read too"] = gathered.gathered_read_too
-    figures.bars.append(_floor("client's gathered lookups, of one call each", gathered.ratio, 20))
-    with console.status("memory of the cache"):
-        overhead = local.cache_overhead(200_000)
-    figures.bars.append(_ceiling("cache overhead, bytes an entry", overhead, 300))
-    with console.status("a store of 10,000,000 records"):
-        for used in folder.iterdir():
-            if used.name != "store" and used.is_dir():
-                shutil.rmtree(used)
-        asyncio.run(workload.build_store(folder / "grown", GROWN))
-        ratio = local.growth(folder / "store", RECORDS, folder / "grown", GROWN, lookups=20_000)
-    figures.bars.append(_ceiling("cold lookup, 10 M records beside 1 M", ratio, 1.5))
-    return figures
 
 
-async def _gathered(store: Path) -> gathering.Gathered:
-    names = [workload.identifier(number).decode() for number in range(HOT)]
-    usual = os.sched_getaffinity(0)
-    with _node(store) as (port, _):
-        os.sched_setaffinity(0, generator_cores())
-        try:
-            return await gathering.measure(f"127.0.0.1:{port}", names)
-        finally:
-            os.sched_setaffinity(0, usual)
+def _promise_commands(folder: Path, figures: Figures) -> None:
+    figures.bars += [
+        _floor("topnode load, rows for each CPU second", local.load_rate(folder, 300_000), 60_000),
+        _ceiling("topnode --help, ms", local.help_time() * 1e3, 150),
+    ]
 
 
 def _promise_registering(found: registering.Registering, figures: Figures) -> None:
-    figures.notes["registered in bulk, identifiers for each CPU second"] = found.bulk
-    figures.notes["registered singly, a second"] = found.singles
-    figures.notes["the store's durable commits of one record, a second"] = found.commits
-    figures.notes["py-lmdb's durable commits of one record, a second"] = found.lmdb_commits
-    bulk = found.bulk / _scaled(figures, 60_000)
+    bulk, singles = found.bulk, found.singles
+    figures.notes["registered in bulk, identifiers a second of wall time"] = bulk.per_second
+    figures.notes["registered in bulk in no order, identifiers for each CPU second"] = bulk.scattered
+    figures.notes["registered singly, a second"] = singles.rate
+    figures.notes["the store's durable commits of one record, a second"] = singles.commits
+    figures.notes["py-lmdb's durable commits of one record, a second"] = singles.lmdb_commits
+    figures.notes["registered singly, of py-lmdb's commits"] = singles.lmdb_share
+    figures.notes["registrations whose becoming visible was timed"] = found.looks
+    assert found.looks >= registering.LOOKS
     figures.bars += [
-        _floor("registering 1,000 in an envelope, against its bound scaled by the echo", bulk, 1),
-        _floor("registering singly, of the store's durable commits", found.single_share, 0.5),
-        _ceiling("registering singly at half load, p99 in ms", found.p99_at_half * 1e3, 20),
+        _floor("registered in bulk, identifiers for each CPU second", bulk.per_cpu_second, 60_000),
+        _floor("registered singly, of the store's own commits of one record", singles.share, 0.5),
+        _ceiling("registered singly at half load, p99 in ms", singles.p99 * 1e3, 20),
         _ceiling("visible to resolvers under load, seconds", found.visible, 1),
         _ceiling("journal beside envelopes of 1,000, percent", found.journal_share * 100, 1),
         _ceiling("journal beside an envelope of one, bytes", found.journal_bytes, 400),
     ]
-    proven = proofs.measure()
+
+
+def _promise_receipts(proven: proofs.Proven, figures: Figures) -> None:
     figures.bars += [
         _ceiling("inclusion proof at 10 M entries, ms", proven.proof * 1e3, 1),
         _ceiling("receipt verified at 10 M entries, ms", proven.verification * 1e3, 1),
     ]
+
+
+def _promise_silence(found: suspending.Suspended, figures: Figures) -> None:
+    figures.notes["answers in the cache when their prefix was disabled"] = found.cached
+    assert found.cached >= RECORDS
+    figures.bars += [
+        _ceiling("silent after its prefix was disabled, a million answers cached, seconds", found.silent_after, 1),
+        _ceiling("answers of it given after that, of a thousand", found.answered_still, 0),
+    ]
+
+
+def _promise_gathering(found: gathering.Gathered, figures: Figures) -> None:
+    figures.notes["lookups for each CPU second of a client, one call each"] = found.one_each
+    figures.notes["the same, gathered"] = found.gathered
+    figures.notes["one call each, records read too"] = found.one_each_read_too
+    figures.notes["gathered, records read too"] = found.gathered_read_too
+    figures.bars.append(_floor("client's gathered lookups, of one call each", found.ratio, 20))
+
+
+def _promise_growth(folder: Path, figures: Figures) -> None:
+    for used in folder.iterdir():
+        if used.name != "store" and used.is_dir():
+            shutil.rmtree(used)
+    asyncio.run(workload.build_store(folder / "grown", GROWN))
+    ratio = local.growth(folder / "store", RECORDS, folder / "grown", GROWN, lookups=20_000)
+    figures.bars.append(_ceiling("cold lookup, 10 M records beside 1 M", ratio, 1.5))
+
+
+async def _gathered(store: Path) -> gathering.Gathered:
+    names = [workload.identifier(number).decode() for number in range(HOT)]
+    with servers.node(store, workers=0) as node, on_generator_cores():
+        return await gathering.measure(f"127.0.0.1:{node.resolver}", names)
 
 
 def _ceiling(name: str, measured: float, bound: float) -> Bar:
@@ -146,30 +168,19 @@ def _floor(name: str, measured: float, bound: float) -> Bar:
     return Bar(name=name, measured=measured, bound=bound, is_floor=True)
 
 
-ECHO_CPU: Final = 110.0
-"""Microseconds of a bare unary echo on the machine for which absolute bounds were set."""
-
-
-def _scaled(figures: Figures, rate: float) -> float:
-    echo = next(row.echo_cpu for row in figures.transport if (row.kind, row.batch) == ("hot", 0))
-    return rate * ECHO_CPU / echo if echo > 1.1 * ECHO_CPU else rate
-
-
 def _promise_transport(figures: Figures) -> None:
     rows = {(row.kind, row.batch): row for row in figures.transport}
     unary, batch, cold = rows["hot", 0], rows["hot", 1_000], rows["cold", 1_000]
-    assert cold.store_share is not None
     figures.bars += [
         _ceiling("hot unary, of the echo's CPU", unary.ratio, 1.25),
         _floor("hot batch of 1,000, of unary's rate", batch.per_cpu_second / unary.per_cpu_second, 100),
-        _floor("cold batch of 1,000, of py-lmdb's batch rate", cold.store_share, 0.4),
+        _floor("cold batch of 1,000, of py-lmdb's getmulti", cold.store_share, 0.4),
     ]
 
 
 async def _transport(store: Path, figures: Figures, tell: Callable[[str], None]) -> None:
-    with _node(store) as (node_port, node_pid), _echo() as (echo_port, echo_pid):
-        os.sched_setaffinity(0, generator_cores())
-        node = Loop(node_port, node_pid, connections=CONNECTIONS)
+    with servers.node(store, workers=0) as ours, servers.echo() as (echo_port, echo_pid), on_generator_cores():
+        node = Loop(ours.resolver, ours.pids["owner"], connections=CONNECTIONS)
         echo = Loop(echo_port, echo_pid, connections=CONNECTIONS)
         fresh = iter(workload.shuffled(RECORDS, seed=1))
         try:
@@ -193,8 +204,7 @@ async def _compare(kind: str, size: int, node: Loop, echo: Loop, fresh: Iterator
         ours.append(await node.run(_often(calls, kind), callers=CALLERS[size], seconds=SECONDS))
         echoed = [Call(f"/topnode.Echo/{answered}", call.request, call.identifiers) for call in calls]
         bare.append(await echo.run(_often(echoed, kind), callers=CALLERS[size], seconds=SECONDS))
-        if kind == "cold":
-            alone.append(local.store_read_cpu(store, names, size or 1))
+        alone.append(local.store_read_cpu(store, names, size or 1))
     return _summary(kind, size, ours, bare, alone)
 
 
@@ -213,55 +223,21 @@ def _names(kind: str, size: int, number: int, fresh: Iterator[int]) -> list[byte
 
 
 def _summary(kind: str, size: int, ours: list[Driven], bare: list[Driven], alone: list[float]) -> Transport:
-    node_cpus = [each.cpu / each.identifiers for each in ours]
+    node_cpus = [each.cpu / each.identifiers * 1e6 for each in ours]
+    echo_cpus = [each.cpu / each.identifiers * 1e6 for each in bare]
     node_cpu = statistics.median(node_cpus)
-    shares = [store / (node * 1e6) for store, node in zip(alone, node_cpus, strict=False)]
     return Transport(
         kind=kind,
         batch=size,
-        node_cpu=node_cpu * 1e6,
-        echo_cpu=statistics.median(each.cpu / each.identifiers for each in bare) * 1e6,
-        store_cpu=statistics.median(alone) if alone else None,
-        store_share=statistics.median(shares) if shares else None,
-        per_cpu_second=1 / node_cpu,
+        node_cpu=node_cpu,
+        echo_cpu=statistics.median(echo_cpus),
+        ratio=statistics.median(node / echo for node, echo in zip(node_cpus, echo_cpus, strict=True)),
+        store_cpu=statistics.median(alone),
+        store_share=statistics.median(store / node for store, node in zip(alone, node_cpus, strict=True)),
+        per_cpu_second=1e6 / node_cpu,
         p50_ms=statistics.median(each.quantile(0.5) for each in ours) * 1e3,
         p99_ms=statistics.median(each.quantile(0.99) for each in ours) * 1e3,
     )
-
-
-@contextmanager
-def _node(store: Path) -> Iterator[tuple[int, int]]:
-    """A real node in one process, on the servers' core."""
-    command = [sys.executable, "-m", "nodes", "serve", "top", "--data", str(store), "--workers", "0", "--json"]
-    command += ["--listen", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    command += ["--log-level", "warning"]
-    with _pinned(command) as serving:
-        started = json.loads(_first_line(serving))
-        yield int(started["address"].rpartition(":")[2]), serving.pid
-
-
-@contextmanager
-def _echo() -> Iterator[tuple[int, int]]:
-    with _pinned([sys.executable, "-m", "loadtest.echo"]) as serving:
-        yield int(_first_line(serving)), serving.pid
-
-
-def _first_line(serving: "subprocess.Popen[bytes]") -> bytes:
-    assert serving.stdout is not None
-    return serving.stdout.readline()
-
-
-@contextmanager
-def _pinned(command: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
-    usual = os.sched_getaffinity(0)
-    pin(server_core())
-    serving = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    os.sched_setaffinity(0, usual)
-    try:
-        yield serving
-    finally:
-        serving.terminate()
-        serving.wait(timeout=30)
 
 
 if __name__ == "__main__":

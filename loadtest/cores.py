@@ -1,6 +1,8 @@
 """Which core a process runs on and how much of it it has used. Linux only: the figures come from /proc."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +19,28 @@ def generator_cores() -> set[int]:
     return os.sched_getaffinity(0) - {server_core()} or {server_core()}
 
 
-def pin(core: int) -> None:
-    """Keep this process, and what it starts, on one core."""
-    os.sched_setaffinity(0, {core})
+@contextmanager
+def on_server_core() -> Iterator[None]:
+    """Be, with whatever is started meanwhile, where servers are."""
+    with _on({server_core()}):
+        yield
+
+
+@contextmanager
+def on_generator_cores() -> Iterator[None]:
+    """Be where servers are not."""
+    with _on(generator_cores()):
+        yield
+
+
+@contextmanager
+def _on(cores: set[int]) -> Iterator[None]:
+    usual = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, usual)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -28,9 +49,3 @@ def cpu_seconds(pid: int) -> float:
     for schedstat in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         used += int(schedstat.read_text().split()[0])
     return used / NANOSECONDS
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in RAM."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

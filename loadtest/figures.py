@@ -11,26 +11,23 @@ from rich.table import Table
 
 
 class Transport(Struct, frozen=True, kw_only=True):
-    """One kind of call, beside the bare echo of the same bytes and, for cold ones, the store's own read.
+    """One kind of call, beside the bare echo of the same bytes and py-lmdb's own read of the same keys (getmulti).
 
-    Times are medians over the rounds; CPU is microseconds of the serving process for each identifier. `store_share`
-    is the store's own CPU of the node's: the median of the rounds' ratios, each of the two measured side by side.
+    Times are medians over the rounds; CPU is microseconds of the serving process for each identifier. `ratio` is how
+    many times the echo's CPU it takes, `store_share` py-lmdb's CPU of the node's: medians of the rounds' ratios, the
+    two measured side by side.
     """
 
     kind: str
     batch: int
     node_cpu: float
     echo_cpu: float
-    store_cpu: float | None
-    store_share: float | None
+    ratio: float
+    store_cpu: float
+    store_share: float
     per_cpu_second: float
     p50_ms: float
     p99_ms: float
-
-    @property
-    def ratio(self) -> float:
-        """How many times the echo's CPU it takes."""
-        return self.node_cpu / self.echo_cpu
 
 
 class Bar(Struct, frozen=True, kw_only=True):
@@ -81,7 +78,7 @@ class Figures(Struct, kw_only=True):
                 f"{row.node_cpu:.2f}",
                 f"{row.echo_cpu:.2f}",
                 f"{row.ratio:.2f}",
-                "" if row.store_cpu is None else f"{row.store_cpu:.2f}",
+                f"{row.store_cpu:.2f}",
                 f"{row.per_cpu_second:,.0f}",
                 f"{row.p50_ms:.2f}",
                 f"{row.p99_ms:.2f}",

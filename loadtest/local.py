@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final
 
 import lmdb
+import uvloop
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from loadtest import workload
+from loadtest.cores import on_server_core
 from resolver import chain, wire
 from resolver.answer import FOUND, Ready
 from resolver.cache.memory import MemoryCache, MemorySettings
@@ -31,7 +33,8 @@ from resolver.trust.actors import NodeTable
 from resolver.units import Size
 
 ROUNDS: Final = 3
-PAIRS: Final = 5
+PAIRS: Final = 9
+HELPS: Final = 11
 
 
 def store_read_cpu(path: Path, names: Sequence[bytes], size: int) -> float:
@@ -60,8 +63,9 @@ def append_rates(folder: Path, count: int) -> Appends:
     """Measure plain py-lmdb append, ours into an empty store, and ours into a full one, in turns."""
     plain, empty, full = [], [], []
     for number in range(PAIRS):
-        plain.append(_plain_append(folder / f"plain{number}", count))
-        into_empty, into_full = asyncio.run(_bulk_load(folder / f"ours{number}", count))
+        with on_server_core():
+            plain.append(_plain_append(folder / f"plain{number}", count))
+            into_empty, into_full = uvloop.run(_bulk_load(folder / f"ours{number}", count))
         empty.append(into_empty)
         full.append(into_full)
     # By pairs, because the disk's speed changes more from one to the next than between the two of a pair.
@@ -132,6 +136,17 @@ def load_rate(folder: Path, count: int) -> float:
             raise SystemExit(f"topnode load ended with {loading.returncode}")
         rates.append(count / (used.ru_utime + used.ru_stime))
     return statistics.median(rates)
+
+
+def help_time() -> float:
+    """Seconds of wall time that `topnode --help` takes, from its start to its end."""
+    command = [str(Path(sys.executable).with_name("topnode")), "--help"]
+    took = []
+    for _ in range(HELPS):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        took.append(time.perf_counter() - began)
+    return statistics.median(took)
 
 
 def cache_overhead(entries: int) -> float:

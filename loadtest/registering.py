@@ -1,37 +1,27 @@
-"""What registering costs: signed requests at a node's registry, beside the store's own durable commits, in one run.
+"""What registering costs: signed requests at a node's registry, beside durable commits, in one run.
 
 The node's processes share one core, the generator has the others. Requests are signed before the clock starts.
 """
 
 import asyncio
-import json
-import os
+import random
 import statistics
-import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import count, islice
 from pathlib import Path
 from typing import Final
 
 import grpc
 import lmdb
-import msgspec
 from msgspec import Struct
 
-from loadtest import workload
-from loadtest.cores import generator_cores, pin, server_core
+from loadtest import servers, workload
+from loadtest.cores import on_generator_cores
 from loadtest.driver import Call, Loop
-from registry.keyring import OPERATOR_FILE
-from registry.opening import SUBMIT_METHOD
+from loadtest.signing import allocation, name, registration
 from resolver.clock import SystemClock
 from resolver.store.embedded import EmbeddedWriter, Owner
-from resolver.trust.envelopes import payload_type_of, seal
-from resolver.trust.heads import Payload, new_head
-from resolver.trust.keys import PrivateKey
 from resolver.v1 import resolver_pb2 as pb
 
 ROUNDS: Final = 3
@@ -44,107 +34,153 @@ SINGLES: Final = 12_000
 SECONDS: Final = 4.0
 CALLERS: Final = {1: 64, 1_000: 4}
 JOURNAL: Final = ("entries", "tiles", "answered", "answers")
-"""The databases that make up the journal, beside the envelopes themselves."""
+"""The databases that make up the journal, beside the envelopes themselves; nonces go after five minutes."""
+
+LOOKS: Final = 10
+"""Registrations whose becoming visible is timed, at least."""
 
 _COMMITS: Final = 1_500
-_ENTERPRISE: Final = "88.111.10"
+_SCATTERED: Final = 1_000_000_000
+
+
+class Bulk(Struct, frozen=True, kw_only=True):
+    """Identifiers registered by the thousand: for a CPU second of the registry process, and a second of wall time.
+
+    Keys ascend; `scattered` are the same for a CPU second where they come in no order.
+    """
+
+    per_cpu_second: float
+    per_second: float
+    scattered: float
+
+
+class Singles(Struct, frozen=True, kw_only=True):
+    """Registrations one by one, a second, by many callers; beside commits of one record, one after another.
+
+    `commits` are the store's (`EmbeddedWriter.commit`: one entry with one record), `lmdb_commits` bare py-lmdb's.
+    Shares are medians of the rounds. `p99` is in seconds, at half of this rate.
+    """
+
+    rate: float
+    commits: float
+    lmdb_commits: float
+    share: float
+    lmdb_share: float
+    p99: float
 
 
 class Registering(Struct, frozen=True, kw_only=True):
-    """What was found. Times are in seconds, rates a second; `bulk` is a CPU second of the registry process.
+    """What was found. `visible` is the longest of `looks`, in seconds; journal bytes are in whole pages."""
 
-    `commits` are those of the store, of one entry with one record each and one after another; `lmdb_commits` those of
-    py-lmdb, which writes a tenth of the pages. `single_share` is of the store's.
-    """
-
-    bulk: float
-    singles: float
-    commits: float
-    lmdb_commits: float
-    single_share: float
-    p99_at_half: float
+    bulk: Bulk
+    singles: Singles
     visible: float
+    looks: int
     journal_share: float
     journal_bytes: float
 
 
-class _Node(Struct, frozen=True):
-    """A running node: where its resolvers and its registry are, the registry's process, and who signs."""
-
-    address: str
-    registry: int
-    owner: int
-    key: PrivateKey
-
-
 async def measure(folder: Path, tell: Callable[[str], None]) -> Registering:
     """Measure on a fresh node in this folder; everything has ended when this returns."""
-    numbers = count()
-    bulk, singles, commits, bare = [], [], [], []
-    with _node(folder / "registering") as node:
-        os.sched_setaffinity(0, generator_cores())
-        loop = Loop(node.registry, node.owner, connections=4)
+    data = folder / "registering"
+    with servers.node(data, workers=1) as node, on_generator_cores():
+        loop = Loop(node.registry, node.pids["owner"], connections=4)
         try:
-            await _allocate(loop, node)
-            for each in range(ROUNDS):
-                tell(f"registering, 1,000 in an envelope, round {each + 1}")
-                calls = [_call(node, islice(numbers, 1_000)) for _ in range(BULK)]
-                driven = await loop.run(calls, callers=CALLERS[1_000], seconds=60)
-                bulk.append(driven.identifiers / driven.cpu)
-            before = _journal_bytes(folder / "registering")
-            for each in range(ROUNDS):
-                tell(f"registering, one in an envelope, round {each + 1}")
-                calls = [_call(node, islice(numbers, 1)) for _ in range(SINGLES)]
-                driven = await loop.run(calls, callers=CALLERS[1], seconds=SECONDS)
-                singles.append(driven.calls / driven.wall)
-                commits.append(await _commit_rate(folder / f"commits{each}"))
-                bare.append(_lmdb_rate(folder / f"bare{each}"))
-            after = _journal_bytes(folder / "registering")
-            tell("registering at half load")
-            rate = statistics.median(singles) / 2
-            calls = [_call(node, islice(numbers, 1)) for _ in range(int(rate * SECONDS))]
-            paced = await loop.paced(calls, rate=rate)
-            tell("visible under load")
-            visible = await _visible(loop, node, numbers)
+            await loop.run([allocation(node)], callers=1, seconds=10)
+            run = _Run(node, loop, folder, tell)
+            bulk = await run.bulk()
+            before = _journal_bytes(data)
+            singles = await run.singles()
+            after = _journal_bytes(data)
+            visible = await run.visible()
         finally:
             await loop.close()
-    share = statistics.median(ours / theirs for ours, theirs in zip(singles, commits, strict=True))
     return Registering(
-        bulk=statistics.median(bulk),
-        singles=statistics.median(singles),
-        commits=statistics.median(commits),
-        lmdb_commits=statistics.median(bare),
-        single_share=share,
-        p99_at_half=paced.quantile(0.99),
-        visible=visible,
+        bulk=bulk,
+        singles=singles,
+        visible=max(visible),
+        looks=len(visible),
         journal_share=before.journal / before.artefacts,
         journal_bytes=(after.journal - before.journal) / (after.entries - before.entries),
     )
 
 
-async def _visible(loop: Loop, node: _Node, numbers: Iterator[int]) -> float:
-    """Give the longest time from a registration's answer until a resolver knows it, while others register."""
-    calls = [_call(node, islice(numbers, 1_000)) for _ in range(BULK // 2)]
-    load = asyncio.ensure_future(loop.run(calls, callers=2, seconds=30))
-    longest = 0.0
-    async with grpc.aio.insecure_channel(node.address) as channel:
-        resolve = channel.unary_unary(
-            "/topnode.resolver.v1.ResolverService/Resolve",
-            pb.ResolveRequest.SerializeToString,
-            pb.ResolveResponse.FromString,
+class _Run:
+    """One node being measured; nothing is registered twice."""
+
+    def __init__(self, node: servers.Node, loop: Loop, folder: Path, tell: Callable[[str], None]) -> None:
+        self._node = node
+        self._loop = loop
+        self._folder = folder
+        self._tell = tell
+        self._numbers = count()
+
+    async def bulk(self) -> Bulk:
+        cpu, wall, scattered = [], [], []
+        for each in range(ROUNDS):
+            self._tell(f"registering, 1,000 in an envelope, round {each + 1}")
+            driven = await self._loop.run(self._envelopes(BULK, 1_000), callers=CALLERS[1_000], seconds=60)
+            cpu.append(driven.identifiers / driven.cpu)
+            wall.append(driven.identifiers / driven.wall)
+            anywhere = random.Random(each).sample(range(_SCATTERED, 2 * _SCATTERED), BULK * 1_000)
+            calls = [registration(self._node, anywhere[at : at + 1_000]) for at in range(0, len(anywhere), 1_000)]
+            driven = await self._loop.run(calls, callers=CALLERS[1_000], seconds=60)
+            scattered.append(driven.identifiers / driven.cpu)
+        return Bulk(
+            per_cpu_second=statistics.median(cpu),
+            per_second=statistics.median(wall),
+            scattered=statistics.median(scattered),
         )
-        while not load.done():
-            number = next(numbers)
-            request = pb.ResolveRequest(identifier=_name(number))
-            # Asked before it is there, so that its absence is cached.
-            await resolve(request, timeout=5)
-            await loop.run([_call(node, [number])], callers=1, seconds=10)
-            began = time.perf_counter()
-            while (await resolve(request, timeout=5)).answer.outcome != pb.OUTCOME_FOUND:  # noqa: ASYNC110 - another process
-                await asyncio.sleep(0.01)
-            longest = max(longest, time.perf_counter() - began)
-    await load
-    return longest
+
+    async def singles(self) -> Singles:
+        rates, commits, bare = [], [], []
+        for each in range(ROUNDS):
+            self._tell(f"registering, one in an envelope, round {each + 1}")
+            driven = await self._loop.run(self._envelopes(SINGLES, 1), callers=CALLERS[1], seconds=SECONDS)
+            rates.append(driven.calls / driven.wall)
+            commits.append(await _commit_rate(self._folder / f"commits{each}"))
+            bare.append(_lmdb_rate(self._folder / f"bare{each}"))
+        rate = statistics.median(rates)
+        p99 = []
+        for each in range(ROUNDS):
+            self._tell(f"registering at half load, round {each + 1}")
+            paced = await self._loop.paced(self._envelopes(int(rate / 2 * SECONDS), 1), rate=rate / 2)
+            p99.append(paced.quantile(0.99))
+        return Singles(
+            rate=rate,
+            commits=statistics.median(commits),
+            lmdb_commits=statistics.median(bare),
+            share=statistics.median(ours / theirs for ours, theirs in zip(rates, commits, strict=True)),
+            lmdb_share=statistics.median(ours / theirs for ours, theirs in zip(rates, bare, strict=True)),
+            p99=statistics.median(p99),
+        )
+
+    async def visible(self) -> list[float]:
+        """Time registrations from their answers until a resolver knows them, while thousands of others come in."""
+        self._tell("visible under load")
+        load = asyncio.ensure_future(self._loop.run(self._envelopes(2 * BULK, 1_000), callers=2, seconds=60))
+        took = []
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self._node.resolver}") as channel:
+            resolve = channel.unary_unary(
+                "/topnode.resolver.v1.ResolverService/Resolve",
+                pb.ResolveRequest.SerializeToString,
+                pb.ResolveResponse.FromString,
+            )
+            while not load.done():
+                number = next(self._numbers)
+                request = pb.ResolveRequest(identifier=name(number))
+                # Asked before it is there, so that its absence is cached.
+                await resolve(request, timeout=5)
+                await self._loop.run([registration(self._node, [number])], callers=1, seconds=10)
+                began = time.perf_counter()
+                while (await resolve(request, timeout=5)).answer.outcome != pb.OUTCOME_FOUND:  # noqa: ASYNC110 - foreign
+                    await asyncio.sleep(0.01)
+                took.append(time.perf_counter() - began)
+        await load
+        return took
+
+    def _envelopes(self, envelopes: int, rows: int) -> list[Call]:
+        return [registration(self._node, islice(self._numbers, rows)) for _ in range(envelopes)]
 
 
 class _Sizes(Struct, frozen=True):
@@ -159,12 +195,12 @@ def _journal_bytes(path: Path) -> _Sizes:
     try:
         with environment.begin() as transaction:
 
-            def stat(name: str) -> "lmdb._StatDict":
-                return transaction.stat(environment.open_db(name.encode(), transaction, create=False))
+            def stat(database: str) -> "lmdb._StatDict":
+                return transaction.stat(environment.open_db(database.encode(), transaction, create=False))
 
             return _Sizes(
                 entries=stat("entries")["entries"],
-                journal=sum(_octets(stat(name)) for name in JOURNAL),
+                journal=sum(_octets(stat(database)) for database in JOURNAL),
                 artefacts=_octets(stat("artefacts")),
             )
     finally:
@@ -200,54 +236,3 @@ def _lmdb_rate(path: Path) -> float:
     took = time.perf_counter() - began
     environment.close()
     return len(writes) / took
-
-
-async def _allocate(loop: Loop, node: _Node) -> None:
-    rows = [{"prefix": prefix, "holder": "top", "hosting": "here"} for prefix in ("88", "88.111", _ENTERPRISE)]
-    await loop.run([_signed(node, "prefix-allocate.v1", {"rows": rows}, 3)], callers=1, seconds=10)
-
-
-def _call(node: _Node, numbers: Sequence[int] | Iterator[int]) -> Call:
-    rows = [{"identifier": _name(number), "values": _values(number)} for number in numbers]
-    return _signed(node, "identifiers.v1", {"rows": rows}, len(rows))
-
-
-def _name(number: int) -> str:
-    return f"{_ENTERPRISE}/BRK-{number:09}"
-
-
-def _values(number: int) -> list[dict[str, object]]:
-    return [
-        {"index": value.index, "type": value.type, "data": value.data.decode().replace("000000000", f"{number:09}")}
-        for value in workload.example_record().values
-    ]
-
-
-def _signed(node: _Node, kind: str, body: object, identifiers: int) -> Call:
-    head = new_head(node="top", method=SUBMIT_METHOD, actor="local", request_id=os.urandom(16).hex(), now=time.time())
-    payload = Payload(head, msgspec.json.encode(body)).to_bytes()
-    envelope = seal(payload_type_of(kind), payload, [node.key])
-    return Call(f"/{SUBMIT_METHOD}", envelope.to_bytes(), identifiers)
-
-
-@contextmanager
-def _node(data: Path) -> Iterator[_Node]:
-    """A real node with one resolver, all of its processes on the servers' core."""
-    command = [sys.executable, "-m", "nodes", "serve", "top", "--data", str(data), "--workers", "1", "--json"]
-    command += ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warning"]
-    usual = os.sched_getaffinity(0)
-    pin(server_core())
-    environment = {**os.environ, "TOPNODE_REGISTRY__ADDRESS": "127.0.0.1:0"}
-    serving = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    os.sched_setaffinity(0, usual)
-    try:
-        assert serving.stdout is not None
-        started = json.loads(serving.stdout.readline())
-        with urllib.request.urlopen(f"http://{started['admin']}/readyz", timeout=10) as answer:
-            owner = next(each["pid"] for each in json.load(answer)["processes"] if each["name"] == "owner")
-        port = int(started["registry"].rpartition(":")[2])
-        yield _Node(started["address"], port, owner, PrivateKey.from_file(data / OPERATOR_FILE))
-    finally:
-        serving.terminate()
-        serving.wait(timeout=60)
-        os.sched_setaffinity(0, usual)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from nodes.settings import NodeSettings
 from registry.audit import compare
-from registry.keyring import JOURNAL_FILE, OPERATOR_FILE
+from registry.keyring import JOURNAL_FILE, OPERATOR_FILE, read_operators
 from registry.rebuild import Finding, Rebuilt, Tell, Trust, rebuild, refuse
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
@@ -57,9 +57,7 @@ def read_trust(
     Raises:
         Fault: KEY_INVALID, FILE_UNREADABLE, SETTING_INVALID.
     """
-    local = data / OPERATOR_FILE
-    own = PrivateKey.from_file(local).public if local.exists() else None
-    present = Operators.read(settings.registry.operators, own)
+    present = read_operators(settings.registry, data)
     names = [(present.name_of(key_id) or "", key) for key_id, key in present.keys.items()]
     names += [(name, PublicKey.from_file(path)) for name, path in former]
     return Trust(

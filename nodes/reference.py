@@ -15,10 +15,15 @@ PAGE: Final = Path("docs/reasons.md")
 _HEAD: Final = f"""\
 # Reasons
 
-Every error is a `google.rpc.Status` that carries one `google.rpc.ErrorInfo` of the domain `{DOMAIN}`, whose `reason`
-is one of these. A reason is never renamed and never used for something else, so programs may rely on it. The message
-is for people and may change; the `metadata` hold what varies in it, and under `field` the field that is at fault,
-which a `google.rpc.BadRequest` names too. Where the same is worth trying again, a `google.rpc.RetryInfo` says when.
+Every error of a node is a `google.rpc.Status` that carries one `google.rpc.ErrorInfo` of the domain `{DOMAIN}`, whose
+`reason` is one of these. A reason is never renamed and never used for something else, so programs may rely on it. The
+message is for people and may change; the `metadata` hold what varies in it, and under `field` the field that is at
+fault, which a `google.rpc.BadRequest` names too. Where the same is worth trying again, a `google.rpc.RetryInfo` says
+when.
+
+What gRPC itself refuses or ends carries no `ErrorInfo`, only its code: an unknown method, a compressed request, a
+message beyond 8 MiB, a call that was cancelled, ran out of time on its way or lost its connection; so do health and
+reflection, which are gRPC's own services.
 
 Made from `resolver/errors.py` by `make proto`; edit that, not this.
 

@@ -4,19 +4,18 @@ Who may allocate is in `registry.authority`; what becomes of a prefix afterwards
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from registry import authority
-from registry.bodies import decode
+from registry.bodies import check_rows, decode
 from registry.drafts import Change, Draft
 from registry.membership import not_enabled, unknown
 from registry.plans import Actor, Outcome, Plan, Request
 from registry.rows import PrefixRow
 from registry.state import State
-from resolver.bounds import ENVELOPE_ROWS
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule
 from resolver.routes import Prefix
@@ -44,7 +43,7 @@ async def plan_allocate(request: Request, state: State) -> Plan:
         Fault: PAYLOAD_MALFORMED, BATCH_EMPTY, BATCH_TOO_LARGE; the store's.
     """
     rows = decode(request.body, Allocations).rows
-    _check_count(len(rows))
+    check_rows(len(rows))
     draft, outcomes = Draft(state), list[Outcome]()
     refusals = _repeated(rows)
     for number, row in enumerate(rows):
@@ -65,13 +64,12 @@ async def plan_allocation(
     *,
     overwrite: bool = False,
     any_holder: bool = False,
-    keys: Collection[bytes] = (),
 ) -> Outcome | Fault:
     """Take one row of a prefix into the draft, or say why not; what follows is planned by it.
 
     The row may have any state, and a term that is over: an import brings what another system knew, with `any_holder`
     also for holders that have not applied yet. With `overwrite` it takes the place of what is allocated already,
-    whatever its state. `keys` are those of the records that the same request writes.
+    whatever its state.
 
     Raises:
         Fault: the store's.
@@ -86,7 +84,7 @@ async def plan_allocation(
         check_new(change, holder, draft)
     except Fault as fault:
         return fault
-    if await breaks_rule(change, draft, keys):
+    if await breaks_rule(change, draft):
         return rule_fixed(change.prefix)
     return draft.take(change)
 
@@ -159,7 +157,7 @@ def check_endpoints(prefix: Prefix) -> None:
         raise Fault(Reason.FIELD_OUT_OF_RANGE, detail, field="endpoints", variables={"allowed": str(ENDPOINTS_MAX)})
 
 
-async def breaks_rule(change: Change, draft: Draft, keys: Collection[bytes] = ()) -> bool:
+async def breaks_rule(change: Change, draft: Draft) -> bool:
     """Would the coming or going of this allocation change the case rule of anything that is registered below it?
 
     Raises:
@@ -168,8 +166,7 @@ async def breaks_rule(change: Change, draft: Draft, keys: Collection[bytes] = ()
     prefix = change.prefix
     if not (change.is_coming or change.is_going) or prefix.case is CaseRule(change.above.case_sensitive):
         return False
-    below = (prefix.key + b".", prefix.key + b"/")
-    return any(key.startswith(below) for key in keys) or await draft.state.holds_below(prefix.key)
+    return await draft.holds_below(prefix.key)
 
 
 def rule_fixed(prefix: Prefix) -> Fault:
@@ -201,14 +198,6 @@ def _check_held(change: Change, *, overwrite: bool) -> None:
 def _check_holder(holder: Node | None) -> None:
     if holder is not None and holder.state is not NodeState.ENABLED:
         raise not_enabled(holder, field="holder")
-
-
-def _check_count(rows: int) -> None:
-    if not rows:
-        raise Fault(Reason.BATCH_EMPTY, "The request holds no row.", field="rows")
-    if rows > ENVELOPE_ROWS:
-        detail = f"The request holds {rows} rows; {ENVELOPE_ROWS} are allowed."
-        raise Fault(Reason.BATCH_TOO_LARGE, detail, field="rows", variables={"allowed": str(ENVELOPE_ROWS)})
 
 
 def _repeated(rows: Sequence[PrefixRow]) -> dict[int, Fault]:

@@ -1,8 +1,8 @@
 """Whether a store holds what its journal comes to: compared with a rebuilt one, database by database.
 
 Not compared is what is each store's own (its secret), and of the feed what only one of both still remembers: how
-much that is depends on the groups in which entries were written. Of artefacts only the keys are compared: what they
-hold is named by hash in the statements.
+much that is depends on the groups in which entries were written. Of artefacts only the keys are compared: a
+statement names its envelope by hash, and the envelope an import's chunk.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -6,11 +6,10 @@ writes; whoever may write directly below a prefix may also delegate there.
 
 from enum import Enum
 
-from registry.membership import not_enabled, unknown
 from registry.plans import Actor
 from resolver.errors import Fault, Reason
 from resolver.routes import Prefix, PrefixState, Scope, Verdict
-from resolver.trust.actors import Node, NodeState
+from resolver.trust.actors import Node
 
 
 class Role(Enum):
@@ -72,18 +71,6 @@ def roles(actor: Actor, prefix: Prefix, above: Scope) -> frozenset[Role]:
     if _holds(actor, above):
         found.add(Role.PARENT)
     return frozenset(found)
-
-
-def check_holder(holder: Node | None, name: str) -> None:
-    """Check that a node of this name may be given a prefix.
-
-    Raises:
-        Fault: NODE_UNKNOWN or NODE_NOT_ENABLED, with the field `holder`.
-    """
-    if holder is None:
-        raise unknown(name, field="holder")
-    if holder.state is not NodeState.ENABLED:
-        raise not_enabled(holder, field="holder")
 
 
 def not_held(prefix: Prefix, *, field: str) -> Fault:

@@ -5,6 +5,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from resolver.bounds import ENVELOPE_ROWS
 from resolver.errors import Fault, Reason
 
 _PLACE: Final = " - at `$"
@@ -27,11 +28,28 @@ def decode(body: bytes, kind: type[T]) -> T:
         raise malformed(str(error), inside="body") from None
 
 
-def malformed(said: str, *, inside: str) -> Fault:
+def check_rows(rows: int) -> None:
+    """Check how many rows a body has.
+
+    Raises:
+        Fault: BATCH_EMPTY, BATCH_TOO_LARGE.
+    """
+    if not rows:
+        raise Fault(Reason.BATCH_EMPTY, f"A request has 1 to {ENVELOPE_ROWS} rows.", field="rows")
+    if rows > ENVELOPE_ROWS:
+        raise Fault(
+            Reason.BATCH_TOO_LARGE,
+            f"The request has {rows} rows; {ENVELOPE_ROWS} are allowed.",
+            field="rows",
+            variables={"rows": str(rows), "allowed": str(ENVELOPE_ROWS)},
+        )
+
+
+def malformed(said: str, *, inside: str, reason: Reason = Reason.PAYLOAD_MALFORMED) -> Fault:
     """Make the Fault of what msgspec said; `inside` is what was read, named where no field of it is."""
     what, _, place = said.partition(_PLACE)
     path = place.removesuffix("`").removeprefix(".")
     named = _NAMED.fullmatch(what)
     if named:
         path = f"{path}.{named['name']}" if path else named["name"]
-    return Fault(Reason.PAYLOAD_MALFORMED, f"{what.removesuffix('.')}.", field=path or inside)
+    return Fault(reason, f"{what.removesuffix('.')}.", field=path or inside)

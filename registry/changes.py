@@ -66,5 +66,5 @@ def deleted(held: Record, reason: str, now: int) -> Record:
     try:
         tombstone = Tombstone(reason=reason, deleted_at=now)
     except Fault as fault:
-        raise Fault(fault.reason, fault.detail, field="reason") from None
+        raise fault.anew(field="reason") from None
     return replace(held, values=(), tombstone=tombstone)

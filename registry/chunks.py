@@ -1,4 +1,4 @@
-"""The chunks of an import: rows in one encoding, compressed, as they are kept beside the journal for ever.
+"""The chunks of an import: rows of all formats alike, compressed, as they are kept beside the journal for ever.
 
 A chunk is one Zstandard frame (RFC 8878) that tells its content's size. The content is MessagePack: an array of
 blocks, each a byte string that holds the MessagePack array
@@ -30,6 +30,9 @@ objects outgrow the core's cache, and a row takes a tenth longer."""
 LEVEL: Final = 1
 """Of compression."""
 
+NO_CHUNKS: Final = bytes(32)
+"""The manifest of an import before its first chunk."""
+
 
 class Block(Struct, frozen=True, array_like=True, gc=False):
     """Rows that are taken together. `lines` are those at which they begin in the input."""
@@ -42,6 +45,11 @@ class Block(Struct, frozen=True, array_like=True, gc=False):
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode_blocks: Final = msgspec.msgpack.Decoder(list[bytes]).decode
 _decode_block: Final = msgspec.msgpack.Decoder(Block).decode
+
+
+def manifest_with(manifest: bytes, chunk_sha256: bytes) -> bytes:
+    """Give the manifest of an import with one more chunk: a hash over the hashes of its chunks, in their order."""
+    return sha256(manifest + chunk_sha256).digest()
 
 
 class ChunkWriter:

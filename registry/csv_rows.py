@@ -93,7 +93,7 @@ def _column(name: str, number: int) -> Column:
     try:
         Value(index=column.number, type=column.type, data=b"")
     except Fault as fault:
-        raise Fault(fault.reason, fault.detail, field=name) from None
+        raise fault.anew(field=name) from None
     return column
 
 
@@ -167,7 +167,7 @@ def _row(cells: list[str] | Fault, lines: Sequence[str]) -> CsvRow:
     return CsvRow(cells, text.encode("utf-8", "surrogateescape"), len(lines), text.endswith("\n"))
 
 
-def read_csv(octets: bytes, first_line: int, columns: Columns) -> Iterator[Line]:
+def read_csv(octets: bytes, first_line: int, columns: Columns) -> Iterator[Line[IdentifierRow]]:
     """Read rows under a header; empty ones are passed over.
 
     The last row of an input must have its line end too: without one nobody can tell whether it was cut off.

@@ -6,26 +6,26 @@ durable, the next one gathers. What a request comes to is decided by its planner
 
 import asyncio
 import collections
+import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from registry.answers import Answer, FirstAnswers, check_same
 from registry.entries import entry_of
 from registry.journal import Journal, Store
 from registry.kinds import Planner
 from registry.plans import Outcome, Plan
+from registry.refused_nonces import RefusedNonces
 from registry.settings import RegistrySettings
 from registry.state import State
-from registry.v1 import registry_pb2 as pb
 from registry.verify import Verified, Verifier
 from resolver.clock import Clock
-from resolver.errors import Fault, Reason
-from resolver.store import Entry
-from resolver.trust.receipts import Receipt
+from resolver.errors import Fault, Kind, Reason
+from resolver.store import Entry, Nonce
 
 GROUP_REQUESTS: Final = 512
 """Requests that are written together, at most."""
@@ -45,17 +45,13 @@ SLICE: Final = 16
 _COMMIT_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 _RETRY_SECONDS: Final = 1.0
 
+_LOOK_SECONDS: Final = 0.2
+"""Time between two attempts to read what a commit that failed left in the store."""
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """What a request came to: its result (`registry.entries.result_of`), and the proof that it is in the journal.
+_PASSING: Final = frozenset((Kind.UNAVAILABLE, Kind.RESOURCE_EXHAUSTED, Kind.DEADLINE_EXCEEDED, Kind.INTERNAL))
+"""Such refusals are not about what was signed: the same envelope may be sent again."""
 
-    Without a receipt nothing was written: every row was refused. `is_repeated`: an earlier sending of the same
-    request was answered so; the receipt is of the same entry, in the tree as it is now.
-    """
-
-    result: bytes
-    receipt: Receipt | None = None
-    is_repeated: bool = False
+_log = logging.getLogger(__name__)
 
 
 class DeskMetrics:
@@ -82,6 +78,9 @@ class DeskMetrics:
             "Making a group of entries durable.",
             registry=registry,
             buckets=_COMMIT_BUCKETS,
+        )
+        self.failed = Counter(
+            "topnode_registry_commit_failures_total", "Groups of entries that were refused.", registry=registry
         )
         self.waiting = Gauge("topnode_registry_waiting_requests", "Requests that wait.", registry=registry)
         self.waiting_bytes = Gauge(
@@ -146,8 +145,9 @@ class _Planned:
 class Desk:
     """Takes verified requests. `run` is the task that writes; without it nobody is answered.
 
-    Failure policy: a commit that fails refuses its whole group with the store's reason, and what was planned is
-    forgotten; the journal is as it was before. More waiting requests than allowed are refused, not kept.
+    Failure policy: a commit that fails refuses its whole group with the store's reason. What the store then holds is
+    read at once; as long as it cannot be read, whoever comes is refused. More waiting requests than allowed are
+    refused, not kept.
     """
 
     def __init__(
@@ -169,6 +169,8 @@ class Desk:
         self._planners = planners
         self._settings = settings
         self._clock = clock
+        self._answers = FirstAnswers(store, journal)
+        self._refused = RefusedNonces()
         self._metrics = DeskMetrics(registry, list(planners))
         self._metrics.waiting.set_function(lambda: len(self._queue))
         self._metrics.waiting_bytes.set_function(lambda: self._bytes)
@@ -178,6 +180,8 @@ class Desk:
 
     async def submit(self, verified: Verified) -> Answer:
         """Have a request planned and written, and give what it came to: durable when this returns.
+
+        The nonce of a request that is refused behind the rung of nonces is spent.
 
         Raises:
             Fault: the rung of the ladder on which it fails in its turn (10 to 14 in `registry.verify`); its
@@ -231,13 +235,11 @@ class Desk:
 
     async def _take(self, group: list[_Waiting]) -> None:
         """Plan a group and write it; everybody in it is answered when this returns."""
-        at = int(self._clock.wall())
         try:
-            await self._state.begin(at)
+            turn = await self._turn(group, int(self._clock.wall()))
         except Fault as fault:
             _refuse(group, fault)
             return
-        turn = _Turn(self._store, self._state, self._journal, self._verifier, self._planners, at)
         for number, waiting in enumerate(group, start=1):
             with waiting:
                 await turn.take(waiting)
@@ -249,21 +251,68 @@ class Desk:
             self._metrics.count_rows(plan)
         self._metrics.repeated.inc(turn.repeated)
 
+    async def _turn(self, group: Sequence[_Waiting], at: int) -> "_Turn":
+        """Ask the store once about all of a group."""
+        await self._be_current(at)
+        requests = [each.verified.request_key for each in group]
+        nonces = [each.verified.nonce for each in group]
+        answered, spent = await asyncio.gather(self._store.answered(requests), self._store.spent(nonces))
+        return _Turn(
+            self._state,
+            self._verifier,
+            self._planners,
+            self._answers,
+            self._refused,
+            at=at,
+            answered=dict(zip(requests, answered, strict=True)),
+            spent={nonce for nonce, is_spent in zip(nonces, spent, strict=True) if is_spent},
+        )
+
+    async def _be_current(self, at: int) -> None:
+        """Have journal and state be what the store is, and terms end by this time."""
+        await self._journal.be_sure()
+        await self._state.begin(at)
+        self._refused.tell_time(at)
+
+    async def _settle(self, callers: Sequence[_Waiting], failed: Fault) -> None:
+        """After a commit that failed read what it left in the store, and refuse whoever comes before that is known.
+
+        Its callers are told when that was tried, so that one who sends again at once finds everything settled.
+        """
+        unread = await self._look()
+        _refuse(callers, failed)
+        if unread:
+            _log.error("What that left in the store cannot be read yet: %s", unread)
+        while unread:
+            _refuse(self._queue, unread)
+            self._queue.clear()
+            self._bytes = 0
+            await asyncio.sleep(_LOOK_SECONDS)
+            unread = await self._look()
+
+    async def _look(self) -> Fault | None:
+        try:
+            await self._be_current(int(self._clock.wall()))
+        except Fault as fault:
+            return fault
+        return None
+
     async def _write(self, planned: Sequence[_Planned]) -> None:
-        first = self._journal.size + 1
         try:
             with self._metrics.commit_seconds.time():
-                await self._journal.commit([each.entry for each in planned])
+                last = await self._journal.commit([each.entry for each in planned])
         except Fault as fault:
             self._state.forget()
-            _refuse([waiting for each in planned for waiting in each.callers], fault)
+            self._metrics.failed.inc()
+            _log.error("A group of %d requests is refused: %s", len(planned), fault)
+            await self._settle([waiting for each in planned for waiting in each.callers], fault)
             return
         except BaseException:
             self._state.forget()
             raise
         self._state.committed()
         self._count(planned)
-        for index, each in enumerate(planned, start=first):
+        for index, each in enumerate(planned, start=last - len(planned) + 1):
             try:
                 receipt = await self._journal.receipt_of(index, each.entry.statement)
             except Fault as fault:
@@ -281,28 +330,35 @@ class Desk:
 
 
 class _Turn:
-    """One group being planned: what is accepted so far, by request and by nonce."""
+    """One group being planned, at one time: what is accepted so far, by request and by nonce.
+
+    `answered` and `spent` are what the store said about the group's requests and nonces.
+    """
 
     def __init__(
         self,
-        store: Store,
         state: State,
-        journal: Journal,
         verifier: Verifier,
         planners: Mapping[str, Planner],
+        answers: FirstAnswers,
+        refused: RefusedNonces,
+        *,
         at: int,
+        answered: Mapping[bytes, int],
+        spent: set[Nonce],
     ) -> None:
         self.planned: list[_Planned] = []
         self.unwritten: list[Plan] = []
         self.repeated = 0
-        self._store = store
         self._state = state
-        self._journal = journal
         self._verifier = verifier
         self._planners = planners
+        self._answers = answers
+        self._refused = refused
         self._at = at
+        self._answered = answered
+        self._spent = spent
         self._by_request: dict[bytes, _Planned] = {}
-        self._nonces: set[bytes] = set()
 
     async def take(self, waiting: _Waiting) -> None:
         """Climb the rungs that need the store, then plan; what is not going to be an entry is answered at once.
@@ -317,15 +373,18 @@ class _Turn:
         if is_repeated:
             self.repeated += 1
             return
-        self._verifier.check_fresh(verified)
+        self._verifier.check_fresh(verified, self._at)
         with refusals:
-            await self._check_nonce(verified)
-        actor = self._verifier.still_allowed(verified, self._state)
-        verified = replace(verified, request=replace(verified.request, actor=actor, at=self._at))
-        with refusals:
-            plan = await self._planners[verified.request.kind](verified.request, self._state)
-        entry = entry_of(verified, plan)
+            self._check_nonce(verified.nonce)
+        try:
+            entry, plan = await self._plan(verified)
+        except Fault as fault:
+            # A chunk that was damaged on its way is sent again behind the same envelope.
+            if fault.kind not in _PASSING and fault.reason is not Reason.CHUNK_MISMATCH:
+                self._refused.add(verified.nonce)
+            raise
         if _changes_nothing(plan):
+            self._refused.add(verified.nonce)
             self.unwritten.append(plan)
             waiting.give(Answer(result=entry.result))
             return
@@ -333,28 +392,33 @@ class _Turn:
         planned = _Planned(waiting, plan, entry)
         self.planned.append(planned)
         self._by_request[verified.request_key] = planned
-        self._nonces.add(verified.nonce.name)
+        self._spent.add(verified.nonce)
 
     async def _is_repeated(self, waiting: _Waiting) -> bool:
         """Tell whether the same request was accepted before; its first answer is given, now or with its group."""
         verified = waiting.verified
         twin = self._by_request.get(verified.request_key)
         if twin is not None:
-            _check_same(verified, twin.waiting.verified.body_sha256)
+            check_same(verified, twin.waiting.verified.body_sha256)
             twin.repeats.append(waiting)
             return True
-        index = await self._store.answered(verified.request_key)
+        index = self._answered[verified.request_key]
         if not index:
             return False
-        (kept,) = await self._store.entries(index - 1, 1)
-        _check_same(verified, pb.Statement.FromString(kept.statement).body_sha256)
-        receipt = await self._journal.receipt_of(index, kept.statement)
-        waiting.give(Answer(result=kept.result, receipt=receipt, is_repeated=True))
+        waiting.give(await self._answers.given(verified, index))
         return True
 
-    async def _check_nonce(self, verified: Verified) -> None:
-        if verified.nonce.name in self._nonces or await self._store.is_spent(verified.nonce):
+    def _check_nonce(self, nonce: Nonce) -> None:
+        if nonce in self._spent or nonce in self._refused:
             raise Fault(Reason.NONCE_SPENT, field="head.nonce")
+
+    async def _plan(self, verified: Verified) -> tuple[Entry, Plan]:
+        """Plan a request whose time has come, for whoever it is that has signed it."""
+        actor = self._verifier.still_allowed(verified, self._state)
+        taken = replace(verified, request=replace(verified.request, actor=actor, at=self._at))
+        with self._verifier.refusals:
+            plan = await self._planners[taken.request.kind](taken.request, self._state)
+        return entry_of(taken, plan), plan
 
 
 def _changes_nothing(plan: Plan) -> bool:
@@ -362,17 +426,7 @@ def _changes_nothing(plan: Plan) -> bool:
     return 0 < len(plan.refusals) == len(plan.outcomes) and not plan.checkpoints
 
 
-def _check_same(verified: Verified, body_sha256: bytes) -> None:
-    if verified.body_sha256 != body_sha256:
-        raise Fault(
-            Reason.REQUEST_ID_REUSED, field="head.request_id", variables={"request_id": verified.head.request_id}
-        )
-
-
-def _refuse(group: Sequence[_Waiting], fault: Fault) -> None:
-    """Refuse each with a fault of its own: raising one changes it."""
+def _refuse(group: Iterable[_Waiting], fault: Fault) -> None:
+    """Refuse each with a fault of its own."""
     for waiting in group:
-        said = Fault(
-            fault.reason, fault.detail, field=fault.field, retry_after=fault.retry_after, variables=fault.variables
-        )
-        waiting.refuse(said)
+        waiting.refuse(fault.anew())

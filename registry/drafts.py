@@ -1,10 +1,11 @@
 """The rows of prefixes as one request changes them, above the state. The rules are in `registry.allocation`."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
+from registry.planned_keys import PlannedKeys
 from registry.plans import Outcome, Plan
 from registry.prefix_states import PRESENT
 from registry.rows import PrefixRow
@@ -38,13 +39,13 @@ class Change(NamedTuple):
 class Draft:
     """What the rows of one request come to so far.
 
-    `rows` are those that were taken, by folded prefix. `generation` goes up with each of them.
+    `rows` are those that were taken, by folded prefix. `keys` are those of the records that the same request writes.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, keys: Collection[bytes] = ()) -> None:
         self.state = state
         self.rows: dict[bytes, Prefix] = {}
-        self.generation = 0
+        self._keys = PlannedKeys(keys)
 
     def allocation(self, prefix: bytes) -> Prefix | None:
         """Give the row of exactly this folded prefix, whatever its state."""
@@ -72,6 +73,14 @@ class Draft:
             if row is not None and row.state in PRESENT:
                 yield row
 
+    async def holds_below(self, prefix: bytes) -> bool:
+        """Tell whether any record, a tombstone too, stands below this folded prefix or its derived ones.
+
+        Raises:
+            Fault: the store's.
+        """
+        return self._keys.holds_below(prefix) or await self.state.holds_below(prefix)
+
     def read(self, row: PrefixRow) -> Change:
         """Read what a row would change. Without a case rule it has that of the allocation, or of the prefix above.
 
@@ -89,7 +98,6 @@ class Draft:
         if change.prefix == change.held:
             return Outcome.UNCHANGED
         self.rows[change.prefix.key] = change.prefix
-        self.generation += 1
         return Outcome.REGISTERED if change.held is None else Outcome.REPLACED
 
     def plan(self, *outcomes: Outcome) -> Plan:

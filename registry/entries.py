@@ -3,18 +3,14 @@
 Everything here follows from the request and its plan alone, so that a rebuild gives the same bytes.
 """
 
-from collections.abc import Sequence
-from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from registry.kinds import IMPORT
-from registry.plans import Outcome, Plan
+from registry.plans import Outcome, Plan, refused_bits
 from registry.v1 import registry_pb2 as pb
 from registry.verify import Verified
 from resolver.rpc.errors import status_of
 from resolver.store import Entry
-
-_REFUSED: Final = Outcome.REFUSED
 
 
 def entry_of(verified: Verified, plan: Plan) -> Entry:
@@ -44,9 +40,7 @@ def statement_of(verified: Verified, plan: Plan) -> bytes:
         key_ids=[bytes.fromhex(key_id) for key_id in request.key_ids],
         accepted_at=request.at,
         envelope_sha256=request.envelope_sha256,
-        body_sha256=verified.body_sha256,
-        chunk_sha256=sha256(request.chunk).digest() if request.chunk else b"",
-        refused=refused_bits(plan.outcomes) if plan.refusals else b"",
+        refused=refused_bits(plan.outcomes),
     ).SerializeToString()
 
 
@@ -63,15 +57,6 @@ def result_of(kind: str, plan: Plan) -> bytes:
     minted = [pb.Minted(row=row, identifier=identifier) for row, identifier in plan.minted.items()]
     numbers: Any = plan.outcomes  # the same on the wire, whatever the stubs say
     return pb.Result(outcomes=numbers, refusals=_refusals(plan), minted=minted).SerializeToString()
-
-
-def refused_bits(outcomes: Sequence[Outcome]) -> bytes:
-    """Give one bit for each row, set where it was refused, the first row in the lowest bit of the first byte."""
-    bits = bytearray((len(outcomes) + 7) // 8)
-    for row, outcome in enumerate(outcomes):
-        if outcome is _REFUSED:
-            bits[row >> 3] |= 1 << (row & 7)
-    return bytes(bits)
 
 
 def _refusals(plan: Plan) -> list[pb.Refusal]:

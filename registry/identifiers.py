@@ -10,13 +10,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from registry import changes
-from registry.bodies import decode
+from registry.bodies import check_rows, decode
 from registry.intake import Intake, over
 from registry.plans import Outcome, Plan, Request
 from registry.records import stamped, write_of
 from registry.rows import ValueRow
 from registry.state import State
-from resolver.bounds import ENVELOPE_ROWS
 from resolver.errors import Fault, Reason
 from resolver.record import Record
 from resolver.store import Write
@@ -103,24 +102,12 @@ async def plan(request: Request, state: State) -> Plan:
         Fault: PAYLOAD_MALFORMED, BATCH_EMPTY, BATCH_TOO_LARGE; the store's.
     """
     body = decode(request.body, Identifiers)
-    _check_count(len(body.rows))
+    check_rows(len(body.rows))
     planning = _Planning(request, state, body)
     await planning.admit()
     planning.refuse_repeated()
     await planning.settle()
     return planning.plan()
-
-
-def _check_count(rows: int) -> None:
-    if not rows:
-        raise Fault(Reason.BATCH_EMPTY, f"A request has 1 to {ENVELOPE_ROWS} rows.", field="rows")
-    if rows > ENVELOPE_ROWS:
-        raise Fault(
-            Reason.BATCH_TOO_LARGE,
-            f"The request has {rows} rows; {ENVELOPE_ROWS} are allowed.",
-            field="rows",
-            variables={"rows": str(rows), "allowed": str(ENVELOPE_ROWS)},
-        )
 
 
 class _Planning:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from registry.allocation import plan_allocation
 from registry.bodies import decode
-from registry.chunks import Block, Chunk
+from registry.chunks import Block, Chunk, manifest_with
 from registry.drafts import Draft
 from registry.intake import Intake, over
 from registry.plans import Outcome, Plan, Request
@@ -28,21 +28,28 @@ NAME_LENGTH: Final = 256
 """Characters in the name of an import."""
 
 _Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+_Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Import(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body: which chunk this is, and where its rows stand in the input.
 
-    Chunks are counted from 1 (`number`). The input's bytes from `offset` to `end_offset`, lines from `first_line` to
-    `lines`, are its part; `rejected` are the rows of it that could not be read and are not in the chunk. `overwrite`
-    puts rows in the place of what is there already. `registrant` is who registers where a row does not say; empty:
-    the holder of the prefix. The last chunk ends the import: the next one of its name begins afresh. So does the
-    first one where `restart` says so, wherever an interrupted import of its name had come.
+    Chunks are counted from 1 (`number`); `chunk_sha256` is this one's. `manifest_sha256` is the SHA-256 of the
+    manifest so far (32 zero bytes before the first chunk) and of `chunk_sha256` behind it, both as bytes: so the
+    last envelope says of which chunks the whole import was made, and in which order.
+
+    The input's bytes from `offset` to `end_offset`, lines from `first_line` to `lines`, are this chunk's part;
+    `rejected` are the rows of it that could not be read and are not in the chunk. `overwrite` puts rows in the place
+    of what is there already. `registrant` is who registers where a row does not say; empty: the holder of the prefix.
+
+    The last chunk ends the import: the next one of its name begins afresh. So does the first one where `restart` says
+    so, wherever an interrupted import of its name had come.
     """
 
     name: str
     number: Annotated[int, Meta(ge=1, le=2**63 - 1)]
-    chunk_sha256: str
+    chunk_sha256: _Sha256
+    manifest_sha256: _Sha256
     chunk_bytes: Annotated[int, Meta(ge=0, le=CHUNK_BYTES)]
     rows: Annotated[int, Meta(ge=0, le=CHUNK_ROWS)]
     first_line: _Count
@@ -100,6 +107,13 @@ async def _reached(body: Import, state: State) -> Checkpoint:
             field="offset",
             variables={"offset": str(body.offset), "reached": str(reached.offset), "chunks": str(reached.chunks)},
         )
+    if bytes.fromhex(body.manifest_sha256) != manifest_with(reached.manifest, bytes.fromhex(body.chunk_sha256)):
+        raise Fault(
+            Reason.LOAD_OUT_OF_STEP,
+            "The manifest does not follow on that of the chunks so far.",
+            field="manifest_sha256",
+            variables={"manifest": reached.manifest.hex()},
+        )
     return reached
 
 
@@ -108,18 +122,19 @@ class _Planning:
 
     def __init__(self, request: Request, state: State, body: Import) -> None:
         self._actor = request.actor
+        self._at = request.at
         self._body = body
         self._state = state
-        self._draft = Draft(state)
-        self._intake = Intake(request.actor, self._draft.scope, request.at, body.registrant)
         self._writes: dict[bytes, Write] = {}
+        self._draft = Draft(state, self._writes)
+        self._intake = Intake(request.actor, self._draft.scope, request.at, body.registrant)
         self._outcomes: list[Outcome] = []
         self._refusals: dict[int, Fault] = {}
 
     async def take(self, block: Block) -> None:
         """Take the rows of a block."""
-        for prefix in block.prefixes:
-            await self._take_prefix(prefix)
+        if block.prefixes:
+            await self._take_prefixes(block.prefixes)
         if block.identifiers:
             await self._take_identifiers(block.identifiers)
         await asyncio.sleep(0)
@@ -144,16 +159,16 @@ class _Planning:
             unchanged=reached.unchanged + count(Outcome.UNCHANGED),
             rejected=reached.rejected + body.rejected + len(self._refusals),
             chunks=body.number,
+            manifest=bytes.fromhex(body.manifest_sha256),
         )
 
-    async def _take_prefix(self, row: PrefixRow) -> None:
-        generation = self._draft.generation
-        became = await plan_allocation(
-            row, self._actor, self._draft, overwrite=self._body.overwrite, any_holder=True, keys=self._writes
-        )
-        if self._draft.generation != generation:
-            self._intake.forget_places()
-        self._note(became)
+    async def _take_prefixes(self, rows: Sequence[PrefixRow]) -> None:
+        for row in rows:
+            self._note(
+                await plan_allocation(row, self._actor, self._draft, overwrite=self._body.overwrite, any_holder=True)
+            )
+        # Another one: what it remembers of prefixes may hold no longer.
+        self._intake = Intake(self._actor, self._draft.scope, self._at, self._body.registrant)
 
     async def _take_identifiers(self, rows: Sequence[IdentifierRow]) -> None:
         made = [self._make(row) for row in rows]

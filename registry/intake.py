@@ -29,10 +29,6 @@ class Intake:
         self._maker = RecordMaker(now)
         self._registrant = registrant
 
-    def forget_places(self) -> None:
-        """Note that prefixes have changed."""
-        self._places.clear()
-
     def key(self, identifier: str) -> bytes:
         """Give the key of an identifier that its actor may write.
 

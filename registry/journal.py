@@ -6,6 +6,7 @@ What an entry says is decided elsewhere (`registry.entries`); where it is kept i
 from collections.abc import Sequence
 from typing import Protocol, Self
 
+from resolver.bounds import STATEMENT_BYTES
 from resolver.errors import Fault, Reason
 from resolver.store import Commit, Entry, StoreReader, StoreWriter
 from resolver.trust.keys import PrivateKey
@@ -27,7 +28,7 @@ class Journal:
         self._origin = origin
         self._tree = tree
         self._is_sure = True
-        self.checkpoint = sign_checkpoint(origin, tree.size, tree.root, key)
+        self.checkpoint = self._sign(tree)
         self.verifier_key = verifier_key(origin, key.public)
 
     @classmethod
@@ -39,8 +40,9 @@ class Journal:
         Raises:
             Fault: JOURNAL_DAMAGED when the tree over the entries is not the one whose head was signed.
         """
-        journal = cls(store, key, origin, await _tree_of(store))
-        journal._compare(await store.tree_head())
+        tree = await _tree_of(store)
+        journal = cls(store, key, origin, tree)
+        _compare(tree, journal.checkpoint, await store.tree_head())
         return journal
 
     @property
@@ -53,12 +55,15 @@ class Journal:
 
         Raises:
             Fault: as the store's `commit`. Where the store does not know whether it took place, that is found out
-                before the next one.
+                before the next one (`be_sure`). INTERNAL for a statement of more than STATEMENT_BYTES.
         """
-        await self._be_sure()
+        longest = max((len(entry.statement) for entry in entries), default=0)
+        if longest > STATEMENT_BYTES:
+            raise Fault(Reason.INTERNAL, f"A statement has {longest} bytes; {STATEMENT_BYTES} are allowed.")
+        await self.be_sure()
         self._is_sure = False
         growth = self._tree.grown([leaf_hash(entry.statement) for entry in entries])
-        checkpoint = sign_checkpoint(self._origin, growth.tree.size, growth.tree.root, self._key)
+        checkpoint = self._sign(growth.tree)
         index = await self._store.commit(Commit(entries=entries, tiles=growth.tiles, tree_head=checkpoint))
         if index != growth.tree.size:
             raise _damaged(f"The store wrote entry {index} where the journal has {growth.tree.size}.")
@@ -67,13 +72,18 @@ class Journal:
         self._is_sure = True
         return index
 
-    async def _be_sure(self) -> None:
-        """After a commit that failed: take up the journal where the store really is."""
+    async def be_sure(self) -> None:
+        """After a commit that failed: take up the journal where the store really is. Else nothing is done.
+
+        Raises:
+            Fault: as `open`. The journal is then as it was before, and not sure yet.
+        """
         if self._is_sure:
             return
         tree = await _tree_of(self._store)
-        self._tree, self.checkpoint = tree, sign_checkpoint(self._origin, tree.size, tree.root, self._key)
-        self._compare(await self._store.tree_head())
+        checkpoint = self._sign(tree)
+        _compare(tree, checkpoint, await self._store.tree_head())
+        self._tree, self.checkpoint = tree, checkpoint
         self._is_sure = True
 
     async def receipt(self, index: int) -> Receipt:
@@ -104,21 +114,25 @@ class Journal:
             proof=await tree.proof(index - 1, self._store.tile),
         )
 
-    def _compare(self, held: bytes) -> None:
-        """Compare what the store has as the tree's head with the tree itself."""
-        if not held and not self.size:
-            return
-        if _said(held) != _said(self.checkpoint):
-            raise _damaged(
-                f"The tree over {self.size} entries is not the one whose head was signed: the store says "
-                f"{_said(held)!r}, its entries {_said(self.checkpoint)!r}."
-            )
+    def _sign(self, tree: Tree) -> bytes:
+        return sign_checkpoint(self._origin, tree.size, tree.root, self._key)
 
 
 async def _tree_of(store: Store) -> Tree:
     size = await store.head()
     behind = size // TILE_WIDTH * TILE_WIDTH
     return await Tree.load(size, store.tile, await store.statements(behind, TILE_WIDTH))
+
+
+def _compare(tree: Tree, checkpoint: bytes, held: bytes) -> None:
+    """Compare what the store has as the tree's head with what is signed over the tree itself."""
+    if not held and not tree.size:
+        return
+    if _said(held) != _said(checkpoint):
+        raise _damaged(
+            f"The tree over {tree.size} entries is not the one whose head was signed: the store says "
+            f"{_said(held)!r}, its entries {_said(checkpoint)!r}."
+        )
 
 
 def _said(note: bytes) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 from registry.settings import RegistrySettings
 from resolver.trust.keys import PrivateKey
+from resolver.trust.notes import origin_of, verifier_key
 from resolver.trust.operators import Operators
 
 OPERATOR_FILE: Final = "operator.pem"
@@ -15,12 +16,24 @@ JOURNAL_FILE: Final = "journal.pem"
 
 
 def read_operators(settings: RegistrySettings, data: Path) -> Operators:
-    """Read who the operators of a node are: those in the settings, and `local`, whose key is made if need be.
+    """Read who the operators of a node are: those in the settings, and `local` where its key was made already.
 
     Raises:
         Fault: KEY_INVALID, FILE_UNREADABLE, SETTING_INVALID.
     """
-    return Operators.read(settings.operators, kept_key(data / OPERATOR_FILE).public)
+    path = data / OPERATOR_FILE
+    return Operators.read(settings.operators, PrivateKey.from_file(path).public if path.exists() else None)
+
+
+def check_journal_key(settings: RegistrySettings, data: Path, node: str) -> None:
+    """Check that the key that is there can sign this node's journal; where it is still to be made, nothing is done.
+
+    Raises:
+        Fault: KEY_INVALID, FILE_UNREADABLE.
+    """
+    path = settings.key or data / JOURNAL_FILE
+    if settings.key or path.exists():
+        verifier_key(origin_of(node), PrivateKey.from_file(path).public)
 
 
 def journal_key(settings: RegistrySettings, data: Path) -> PrivateKey:

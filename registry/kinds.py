@@ -14,9 +14,6 @@ Planner = Callable[[Request, State], Awaitable[Plan]]
 IMPORT: Final = "import.v1"
 """The one kind that brings a chunk along, and is sent by the method Import."""
 
-QUERY: Final = "query.v1"
-"""Signed too, and never planned: it says who reads."""
-
 PLANNERS: Final[Mapping[str, Planner]] = MappingProxyType(
     {
         "identifiers.v1": identifiers.plan,

@@ -198,7 +198,7 @@ def _new_key(spki: bytes, state: State, *, of: str) -> PublicKey:
     try:
         key = PublicKey.from_spki(spki)
     except Fault as fault:
-        raise Fault(fault.reason, fault.detail, field="key", variables=fault.variables) from None
+        raise fault.anew(field="key") from None
     holder = state.nodes.holder_of(key.key_id)
     is_held = holder is not None and any(each.key_id == key.key_id for each in holder.keys)
     if holder is not None and is_held and holder.node != of:

@@ -4,26 +4,23 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from registry.desk import Answer, Desk
+from registry.answers import Answer, FirstAnswers
+from registry.desk import Desk
 from registry.journal import Journal, Store
-from registry.keyring import journal_key, read_operators
+from registry.keyring import OPERATOR_FILE, journal_key, kept_key, read_operators
 from registry.kinds import IMPORT, PLANNERS
+from registry.methods import IMPORT_METHOD, SUBMIT_METHOD
 from registry.settings import RegistrySettings
 from registry.state import State
 from registry.verify import Verified, Verifier
 from resolver.clock import Clock
-from resolver.errors import Fault, Reason
+from resolver.errors import Fault, Reason, first_fault
 from resolver.trust.notes import origin_of
-from resolver.trust.operators import Operators
 from resolver.trust.queries import QueryVerifier
-
-SUBMIT_METHOD: Final = "topnode.registry.v1.RegistryService/Submit"
-IMPORT_METHOD: Final = "topnode.registry.v1.RegistryService/Import"
 
 
 class Registry:
@@ -32,46 +29,53 @@ class Registry:
     def __init__(
         self,
         *,
-        node: str,
         store: Store,
         state: State,
         journal: Journal,
-        operators: Operators,
         verifier: Verifier,
         queries: QueryVerifier,
         desk: Desk,
+        clock: Clock,
     ) -> None:
-        self.node = node
         self.store = store
         self.state = state
         self.journal = journal
-        self.operators = operators
         self.queries = queries
         self._verifier = verifier
         self._desk = desk
+        self._clock = clock
+        self._answers = FirstAnswers(store, journal)
 
     async def submit(self, octets: bytes) -> Answer:
         """Take one signed request, as its octets came: durable when this returns. Not for imports.
 
         Raises:
-            Fault: as `Verifier.verify` and `Desk.submit`.
+            Fault: as `State.check_known`, `Verifier.verify` and `Desk.submit`.
         """
+        self.state.check_known()
         verified = self._verifier.verify(octets, SUBMIT_METHOD)
         if verified.request.kind == IMPORT:
             raise Fault(Reason.PAYLOAD_TYPE_UNKNOWN, "An import is sent by the method Import.", field="payload_type")
         return await self._desk.submit(verified)
 
-    def admit_import(self, octets: bytes) -> Verified:
-        """Verify the envelope of an import, before its chunk is taken in.
+    async def admit_import(self, octets: bytes) -> Verified | Answer:
+        """Verify the envelope of an import before its chunk is taken in; where it was answered already, say how.
 
         Raises:
-            Fault: as `Verifier.verify`; NOT_AUTHORISED for whoever is no operator.
+            Fault: as `State.check_known` and `Verifier.verify`; NOT_AUTHORISED for whoever is no operator;
+                REQUEST_ID_REUSED; as `Verifier.check_fresh`; STORE_UNAVAILABLE.
         """
+        self.state.check_known()
         verified = self._verifier.verify(octets, IMPORT_METHOD)
         if verified.request.kind != IMPORT:
             raise Fault(Reason.PAYLOAD_TYPE_UNKNOWN, f"Only {IMPORT} is sent by this method.", field="payload_type")
         if not verified.request.actor.is_operator:
             raise Fault(Reason.NOT_AUTHORISED, "Imports are signed by an operator of this node.")
+        with self._verifier.refusals:
+            answer = await self._answers.find(verified)
+        if answer is not None:
+            return answer
+        self._verifier.check_fresh(verified, self._clock.wall())
         return verified
 
     async def take_import(self, verified: Verified, chunk: bytes) -> Answer:
@@ -92,13 +96,12 @@ async def open_registry(
     Raises:
         Fault: KEY_INVALID, FILE_UNREADABLE (a key file), JOURNAL_DAMAGED, STORE_UNAVAILABLE; SETTING_INVALID.
     """
+    kept_key(data / OPERATOR_FILE)
     operators = read_operators(settings, data)
     journal = await Journal.open(store, journal_key(settings, data), origin_of(node))
     state = State(store, own_name=node)
     await state.begin(int(clock.wall()))
-    verifier = Verifier(
-        nodes=state.nodes, operators=operators, node=node, clock=clock, registry=registry, kinds=PLANNERS.keys()
-    )
+    verifier = Verifier(nodes=state.nodes, operators=operators, node=node, registry=registry, kinds=PLANNERS.keys())
     desk = Desk(
         store=store,
         state=state,
@@ -110,14 +113,13 @@ async def open_registry(
         registry=registry,
     )
     opened = Registry(
-        node=node,
         store=store,
         state=state,
         journal=journal,
-        operators=operators,
         verifier=verifier,
         queries=QueryVerifier(node, state.nodes, operators, clock),
         desk=desk,
+        clock=clock,
     )
     async with _running(desk):
         yield opened
@@ -135,11 +137,6 @@ async def _running(desk: Desk) -> AsyncIterator[None]:
             finally:
                 writing.cancel()
     except* Fault as faults:
-        raised = _first(faults)
+        raised = first_fault(faults)
     if raised:
         raise raised
-
-
-def _first(error: BaseExceptionGroup[Fault]) -> Fault:
-    first = error.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first

@@ -65,3 +65,17 @@ class Plan(Struct, frozen=True, kw_only=True):
     prefixes: Sequence[Prefix] = ()
     nodes: Sequence[Node] = ()
     checkpoints: tuple[tuple[str, Checkpoint | None], ...] = ()
+
+
+def refused_bits(outcomes: Sequence[Outcome]) -> bytes:
+    """Give one bit for each row, set where it was refused, the first row in the lowest bit of the first byte.
+
+    Nothing where none was: as a Statement has it.
+    """
+    if Outcome.REFUSED not in outcomes:
+        return b""
+    bits = bytearray((len(outcomes) + 7) // 8)
+    for row, outcome in enumerate(outcomes):
+        if outcome is Outcome.REFUSED:
+            bits[row >> 3] |= 1 << (row & 7)
+    return bytes(bits)

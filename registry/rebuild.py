@@ -17,13 +17,12 @@ from prometheus_client import CollectorRegistry
 from registry.entries import entry_of
 from registry.journal import Store
 from registry.kinds import IMPORT, PLANNERS
-from registry.opening import IMPORT_METHOD, SUBMIT_METHOD
+from registry.methods import IMPORT_METHOD, SUBMIT_METHOD
 from registry.plans import Plan
 from registry.state import State
 from registry.v1 import registry_pb2 as pb
 from registry.verify import Verified, Verifier
 from resolver.bounds import ANSWERS_KEPT
-from resolver.clock import SetClock
 from resolver.errors import Fault, Reason
 from resolver.rpc.errors import fault_of
 from resolver.store import Commit, Entry, Kept, Nonce
@@ -52,8 +51,8 @@ WORDING: Final = "wording"
 class Finding(Struct, frozen=True, kw_only=True):
     """Something that does not fit: with which entry (0: with none that is known), in what, and why.
 
-    `kind` is entry, envelope, chunk, signature, repetition, plan, statement, result, wording, tree, tree head, or the
-    name of a database.
+    `kind` is entry, envelope, chunk, signature, time, repetition, plan, statement, result, wording, tree, tree head,
+    or the name of a database.
     """
 
     index: int
@@ -185,8 +184,6 @@ class _Replay:
             node=trust.node,
             nodes=self._state.nodes,
             operators=trust.operators,
-            # No time is asked for: an entry was fresh when it was accepted, and is planned by its statement's time.
-            clock=SetClock(),
             registry=CollectorRegistry(),
             kinds=PLANNERS.keys(),
         )
@@ -231,12 +228,14 @@ class _Replay:
         except Fault as fault:
             self._note(Finding(index=kept.index, kind="signature", detail=str(fault)))
             return _nothing(kept), _NO_PLAN
+        self._compare_time(kept.index, verified)
         await self._compare_request(kept.index, verified)
         self._state.tell_time(statement.accepted_at)
         try:
             plan = await PLANNERS[verified.request.kind](verified.request, self._state)
         except Fault as fault:
-            self._note(Finding(index=kept.index, kind="plan", detail=f"It is refused now: {fault}"))
+            kind = "chunk" if fault.reason is Reason.CHUNK_MISMATCH else "plan"
+            self._note(Finding(index=kept.index, kind=kind, detail=f"It is refused now: {fault}"))
             return _nothing(kept), _NO_PLAN
         entry = entry_of(verified, plan)
         self._compare(kept, entry, statement.kind)
@@ -250,17 +249,16 @@ class _Replay:
             return None
 
     def _is_whole(self, kept: Kept, statement: pb.Statement) -> bool:
-        """Compare what stands beside a statement with the hashes in it."""
-        expected = [("envelope", statement.envelope_sha256)]
-        if statement.chunk_sha256:
-            expected.append(("chunk", statement.chunk_sha256))
-        found = [sha256(artefact).digest() for artefact in kept.artefacts]
-        if found == [digest for _, digest in expected]:
-            return True
-        wrong = [kind for place, (kind, digest) in enumerate(expected) if found[place : place + 1] != [digest]]
-        detail = "It is not the one that the statement names by its hash."
-        self._note(Finding(index=kept.index, kind=wrong[0] if wrong else "chunk", detail=detail))
-        return False
+        """Compare a statement with its envelope, by which an import's planner then knows the chunk."""
+        if not kept.artefacts or sha256(kept.artefacts[0]).digest() != statement.envelope_sha256:
+            detail = "It is not the one that the statement names by its hash."
+            self._note(Finding(index=kept.index, kind="envelope", detail=detail))
+            return False
+        if len(kept.artefacts) != 1 + (statement.kind == IMPORT):
+            detail = "An import has one chunk beside its envelope, and nothing else has any."
+            self._note(Finding(index=kept.index, kind="chunk", detail=detail))
+            return False
+        return True
 
     def _verified(self, kept: Kept, statement: pb.Statement) -> Verified:
         """Climb the ladder again, with the keys as they were."""
@@ -270,9 +268,17 @@ class _Replay:
             verified.request,
             actor=self._verifier.still_allowed(verified, self._state),
             at=statement.accepted_at,
-            chunk=kept.artefacts[1] if statement.chunk_sha256 else b"",
+            chunk=b"".join(kept.artefacts[1:]),
         )
         return replace(verified, request=request)
+
+    def _compare_time(self, index: int, verified: Verified) -> None:
+        """Look whether a request was fresh when it was accepted, as the statement says."""
+        try:
+            self._verifier.check_fresh(verified, verified.request.at)
+        except Fault as fault:
+            detail = f"It was accepted at {verified.request.at}, when it was not fresh: {fault}"
+            self._note(Finding(index=index, kind="time", detail=detail))
 
     async def _compare_request(self, index: int, verified: Verified) -> None:
         """Look whether the same request, or its nonce, was taken before, as far as that had to be remembered."""
@@ -282,16 +288,20 @@ class _Replay:
             detail = f"Entry {answered} has the same actor and request id."
             self._note(Finding(index=index, kind="repetition", detail=detail))
         nonce = verified.nonce
-        if nonce.until >= at and (nonce in self._group.nonces or await self._target.is_spent(nonce)):
+        if nonce.until >= at and (nonce in self._group.nonces or await self._is_spent(nonce)):
             self._note(Finding(index=index, kind="repetition", detail="Its nonce was spent before."))
 
     async def _answered(self, request: bytes, at: int) -> int:
-        index = await self._target.answered(request)
+        (index,) = await self._target.answered((request,))
         if not index:
             return 0
         (statement,) = await self._target.statements(index - 1, 1)
         # Answers may be kept longer than they must be.
         return index if pb.Statement.FromString(statement).accepted_at + ANSWERS_KEPT >= at else 0
+
+    async def _is_spent(self, nonce: Nonce) -> bool:
+        (is_spent,) = await self._target.spent((nonce,))
+        return is_spent
 
     def _compare(self, kept: Kept, entry: Entry, kind: str) -> None:
         if entry.statement != kept.statement:

@@ -6,7 +6,7 @@ How they are read is in `registry.ndjson_rows` and `registry.csv_rows`; what may
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
 from operator import attrgetter
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Generic, Literal, TypeVar
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -24,6 +24,7 @@ PERMISSIONS_UNSAID: Final = f"{DEFAULT_PERMISSIONS:04b}"
 
 _PERMISSIONS: Final = {f"{bits:04b}": bits for bits in range(16)}
 _INDEX: Final = attrgetter("index")
+_Row_co = TypeVar("_Row_co", covariant=True)
 
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -137,6 +138,16 @@ class EndpointRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     priority: int = 0
     tls_name: str = ""
 
+    @classmethod
+    def of(cls, endpoint: Endpoint) -> "EndpointRow":
+        return cls(
+            protocol=endpoint.protocol.name.lower(),  # type: ignore[arg-type] # the words are the members' names
+            address=endpoint.address,
+            port=endpoint.port,
+            priority=endpoint.priority,
+            tls_name=endpoint.tls_name,
+        )
+
     def to_endpoint(self) -> Endpoint:
         return Endpoint(Protocol[self.protocol.upper()], self.address, self.port, self.priority, self.tls_name)
 
@@ -176,12 +187,12 @@ class PrefixRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, o
                 raise _inside(f"endpoints[{number}]", fault) from None
 
 
-class Line(Struct, frozen=True, gc=False):
+class Line(Struct, Generic[_Row_co], frozen=True, gc=False):
     """One row with the number of its first line and its bytes, or the Fault that stands in its place."""
 
     number: int
     octets: bytes
-    row: IdentifierRow | PrefixRow | Fault
+    row: _Row_co | Fault
 
 
 def too_long() -> Fault:
@@ -194,4 +205,4 @@ def too_long() -> Fault:
 
 
 def _inside(path: str, fault: Fault) -> Fault:
-    return Fault(fault.reason, fault.detail, field=f"{path}.{fault.field}", variables=fault.variables)
+    return fault.anew(field=f"{path}.{fault.field}")

@@ -7,12 +7,15 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from registry.desk import Answer
+from registry.answers import Answer
+from registry.methods import SERVICE
 from registry.opening import Registry
 from registry.settings import RegistrySettings
 from registry.v1 import registry_pb2 as pb
+from registry.verify import Verified
 from resolver.bounds import CHUNK_BYTES
 from resolver.clock import Clock
+from resolver.encoding import field
 from resolver.errors import Fault, Reason
 from resolver.handle import check_prefix
 from resolver.routes import Prefix
@@ -21,8 +24,6 @@ from resolver.rpc.serving import Server
 from resolver.trust.actors import Node, NodeState
 from resolver.trust.queries import QUERY_KEY
 from resolver.trust.receipts import Receipt
-
-SERVICE: Final = "topnode.registry.v1.RegistryService"
 
 NODES_PAGE: Final = 100
 """Nodes on a page where the caller names no size."""
@@ -37,6 +38,7 @@ _SCANNED_MAX: Final = 10_000
 """Nodes that are looked at for one page; where few are in the wanted state, it has fewer than asked for."""
 
 _RETRY_SECONDS: Final = 1.0
+_RESULT: Final = b"\x0a"  # SubmitResponse field 1
 
 
 class RegistryService:
@@ -74,17 +76,21 @@ class RegistryService:
         answer = await self._registry.submit(octets)
         response = pb.SubmitResponse(receipt=_receipt_message(answer), repeated_answer=answer.is_repeated)
         # The result as it was kept, so that it is the same bytes each time.
-        return _field(1, answer.result) + response.SerializeToString()
+        return field(_RESULT, answer.result) + response.SerializeToString()
 
     async def _import(self, requests: AsyncIterator[bytes], _context: Context) -> bytes:
         async with self._time_to_arrive():
-            verified = self._registry.admit_import(_envelope(await anext(requests, b"")))
+            envelope = _envelope(await anext(requests, b""))
+        admitted = await self._registry.admit_import(envelope)
+        answer = admitted if isinstance(admitted, Answer) else await self._take_chunk(admitted, requests)
+        rest = pb.ImportResponse(receipt=_receipt_message(answer), repeated_answer=answer.is_repeated)
+        return answer.result + rest.SerializeToString()
+
+    async def _take_chunk(self, verified: Verified, requests: AsyncIterator[bytes]) -> Answer:
         async with self._turn():
             async with self._time_to_arrive():
                 chunk = await _collect(requests)
-            answer = await self._registry.take_import(verified, chunk)
-        rest = pb.ImportResponse(receipt=_receipt_message(answer), repeated_answer=answer.is_repeated)
-        return answer.result + rest.SerializeToString()
+            return await self._registry.take_import(verified, chunk)
 
     async def _get_import(self, octets: bytes, context: Context) -> bytes:
         request = parse(pb.GetImportRequest, octets)
@@ -98,6 +104,7 @@ class RegistryService:
             replaced=reached.replaced,
             unchanged=reached.unchanged,
             rejected=reached.rejected,
+            manifest_sha256=reached.manifest,
         ).SerializeToString()
 
     async def _get_receipt(self, octets: bytes, _context: Context) -> bytes:
@@ -114,14 +121,14 @@ class RegistryService:
 
     async def _get_node(self, octets: bytes, _context: Context) -> bytes:
         request = parse(pb.GetNodeRequest, octets)
-        node = self._registry.state.node(request.node)
+        node = self._registry.state.stored_node(request.node)
         if node is None:
             raise Fault(Reason.NODE_UNKNOWN, field="node", variables={"node": request.node})
         return pb.GetNodeResponse(node=node_message(node)).SerializeToString()
 
     async def _get_prefix(self, octets: bytes, _context: Context) -> bytes:
         request = parse(pb.GetPrefixRequest, octets)
-        prefix = self._registry.state.routes.allocation(check_prefix(request.prefix.encode()))
+        prefix = self._registry.state.stored_prefix(check_prefix(request.prefix.encode()))
         if prefix is None:
             raise Fault(
                 Reason.PREFIX_NOT_ALLOCATED,
@@ -252,17 +259,6 @@ def prefix_message(prefix: Prefix) -> pb.Prefix:
 
 def _receipt_message(answer: Answer) -> pb.Receipt | None:
     return None if answer.receipt is None else receipt_message(answer.receipt)
-
-
-def _field(number: int, octets: bytes) -> bytes:
-    """Encode a field that is bytes or a message."""
-    length = len(octets)
-    head = bytearray((number << 3 | 2,))
-    while length > 0x7F:
-        head.append(length & 0x7F | 0x80)
-        length >>= 7
-    head.append(length)
-    return bytes(head) + octets
 
 
 def _envelope(first: bytes) -> bytes:

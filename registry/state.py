@@ -4,20 +4,21 @@ One task at a time: `begin`, then for each request of a group a plan and `add`, 
 `forget` where it failed.
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 from msgspec.structs import replace
 
+from registry.planned_keys import PlannedKeys
 from registry.plans import Plan
 from resolver import wire
-from resolver.handle import ancestors
+from resolver.errors import Fault, Reason
 from resolver.routes import Prefix, RouteTable, Scope
 from resolver.store import Checkpoint, StoreReader
+from resolver.tables import read_nodes, read_routes
 from resolver.trust.actors import Node, NodeTable
 
-_PAGE: Final = 2_000
+_RETRY_SECONDS: Final = 1.0
 
 
 class Store(StoreReader, Protocol):
@@ -32,8 +33,8 @@ class State:
 
     `own_name` is this node's identifier: the holder of prefixes that its operators keep for themselves.
 
-    `routes` and `nodes` hold what is planned too; both are for reading only. `generation` changes whenever a prefix
-    may have, so that what was derived from prefixes can be kept as long as it does not.
+    `routes` and `nodes` hold what is planned too; both are for reading only, and for those who plan: others are told
+    what is in the store (`stored_prefix`, `stored_node`).
     """
 
     def __init__(self, store: Store, *, own_name: str) -> None:
@@ -43,17 +44,12 @@ class State:
         self.now = 0
         self._store = store
         self._index = -1
-        self._bodies: dict[bytes, bytes] = {}
-        self._checkpoints: dict[str, Checkpoint] = {}
+        self._plan_nothing()
 
     @property
     def index(self) -> int:
         """The journal index of the newest entry, with those that are planned."""
         return self._index
-
-    @property
-    def generation(self) -> int:
-        return self.routes.generation
 
     async def begin(self, wall: float) -> None:
         """Be up to date: read the rows of prefixes and nodes where anybody else has written, and let terms end."""
@@ -71,6 +67,10 @@ class State:
         self._index += 1
         version = wire.version_field(self._index)
         self._bodies.update((write.key, (write.full or write.public) + version) for write in plan.writes)
+        for prefix in plan.prefixes:
+            self._stored_prefixes.setdefault(prefix.key, self.routes.allocation(prefix.key))
+        for node in plan.nodes:
+            self._stored_nodes.setdefault(node.node, self.nodes.node(node.node))
         if plan.prefixes:
             self.routes.put(replace(prefix, epoch=self._index) for prefix in plan.prefixes)
         self.nodes.put(replace(node, epoch=self._index) for node in plan.nodes)
@@ -78,18 +78,27 @@ class State:
 
     def committed(self) -> None:
         """Note that everything planned is in the store."""
-        self._bodies.clear()
-        self._checkpoints.clear()
+        self._plan_nothing()
 
     def forget(self) -> None:
-        """Note that what was planned may not be in the store: the next time everything is read again."""
-        self._bodies.clear()
-        self._checkpoints.clear()
+        """Note that what was planned may not be in the store: `begin` reads everything again."""
+        self._plan_nothing()
         self._index = -1
+
+    def check_known(self) -> None:
+        """Refuse to tell anything before a commit that failed was followed by `begin`.
+
+        Raises:
+            Fault: STORE_UNAVAILABLE.
+        """
+        if self._index < 0:
+            raise Fault(
+                Reason.STORE_UNAVAILABLE, "What the last commit left is being read.", retry_after=_RETRY_SECONDS
+            )
 
     async def held(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Fetch the full bodies of what stands under these keys (tombstones too); usually nothing does."""
-        fetched = await self._store.public(keys)
+        fetched = await self._store.public(keys, confirmed=True)
         held = [key for key, body in zip(keys, fetched.bodies, strict=True) if body is not None]
         bodies = (await self._store.full(held)).bodies if held else ()
         found = {key: body for key, body in zip(held, bodies, strict=True) if body is not None}
@@ -100,8 +109,7 @@ class State:
 
     async def holds_below(self, prefix: bytes) -> bool:
         """Tell whether anything, a tombstone too, stands below this folded prefix or its derived ones."""
-        beginnings = (prefix + b".", prefix + b"/")
-        return any(key.startswith(beginnings) for key in self._bodies) or await self._store.holds_below(prefix)
+        return self._keys.holds_below(prefix) or await self._store.holds_below(prefix)
 
     async def checkpoint(self, name: str) -> Checkpoint:
         """Give how far the import of this name has come."""
@@ -111,27 +119,40 @@ class State:
         """Give what holds directly below a folded prefix."""
         return self.routes.scope(prefix)
 
-    def allocations(self, prefix: bytes) -> list[Prefix]:
-        """Give the rows at and above this folded prefix, the longest first, whatever their states."""
-        rows = (self.routes.allocation(each) for each in ancestors(prefix))
-        return [row for row in rows if row is not None]
-
     def node(self, name: str) -> Node | None:
         return self.nodes.node(name)
 
+    def stored_prefix(self, prefix: bytes) -> Prefix | None:
+        """Give the row of exactly this folded prefix as it is in the store.
+
+        Raises:
+            Fault: as `check_known`.
+        """
+        self.check_known()
+        stored = self._stored_prefixes
+        return stored[prefix] if prefix in stored else self.routes.allocation(prefix)
+
+    def stored_node(self, name: str) -> Node | None:
+        """Give the row of a node as it is in the store.
+
+        Raises:
+            Fault: as `check_known`.
+        """
+        self.check_known()
+        return self._stored_nodes[name] if name in self._stored_nodes else self.nodes.node(name)
+
+    def _plan_nothing(self) -> None:
+        self._bodies: dict[bytes, bytes] = {}
+        self._keys = PlannedKeys(self._bodies)
+        self._checkpoints: dict[str, Checkpoint] = {}
+        # As they are in the store, of those that are planned anew.
+        self._stored_prefixes: dict[bytes, Prefix | None] = {}
+        self._stored_nodes: dict[str, Node | None] = {}
+
     async def _read_all(self) -> None:
         index = await self._store.head()
-        table, after = RouteTable(), None
-        while page := await self._store.prefixes(after, _PAGE):
-            table.put(page)
-            after = page[-1].key
-            await asyncio.sleep(0)
-        nodes: list[Node] = []
-        while rows := await self._store.nodes(nodes[-1].node if nodes else None, _PAGE):
-            nodes += rows
-            await asyncio.sleep(0)
-        self.routes.adopt(table)
-        self.nodes.replace(nodes)
-        self._bodies.clear()
-        self._checkpoints.clear()
+        routes, nodes = await read_routes(self._store), await read_nodes(self._store)
+        self.routes.adopt(routes)
+        self.nodes.adopt(nodes)
+        self._plan_nothing()
         self._index = index

@@ -33,7 +33,6 @@ from prometheus_client import CollectorRegistry, Counter
 
 from registry.plans import Actor, Request
 from registry.state import State
-from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.store import Nonce
 from resolver.trust.actors import Node, NodeState, NodeTable, Tier, check_node
@@ -65,9 +64,9 @@ UNPROVEN_BYTES: Final = 64 * 1024
 class Verified(Struct, frozen=True, kw_only=True):
     """A request that has climbed the ladder as far as it goes without the store.
 
-    `envelope` is the request exactly as it came. `body_sha256` is equal where the same is asked for
-    (`heads.body_digest`); `request_key` names actor and request id. `nonce` must be remembered as spent, as long as
-    the request could be fresh.
+    Until it is taken `request.at` is 0. `envelope` is the request exactly as it came. `body_sha256` is equal where
+    the same is asked for (`heads.body_digest`); `request_key` names actor and request id. `nonce` must be remembered
+    as spent, as long as the request could be fresh.
     """
 
     request: Request
@@ -138,7 +137,6 @@ class Verifier:
         node: str,
         nodes: NodeTable,
         operators: Operators,
-        clock: Clock,
         registry: CollectorRegistry,
         kinds: Collection[str],
     ) -> None:
@@ -146,7 +144,6 @@ class Verifier:
         self._node = node
         self._operators = operators
         self._signers = Signers(nodes, operators)
-        self._clock = clock
         self._kinds = frozenset(kinds)
 
     def verify(self, octets: bytes, method: str) -> Verified:
@@ -158,14 +155,14 @@ class Verifier:
         with self.refusals:
             return self._climb(octets, method)
 
-    def check_fresh(self, verified: Verified) -> None:
-        """Check that the request may be sent now: rung 11.
+    def check_fresh(self, verified: Verified, at: float) -> None:
+        """Check that the request may be taken at this time (Unix seconds): rung 11.
 
         Raises:
             Fault: ENVELOPE_LIFETIME, ENVELOPE_EXPIRED, ENVELOPE_NOT_YET_VALID.
         """
         with self.refusals:
-            check_times(verified.head, self._clock.wall())
+            check_times(verified.head, at)
 
     def still_allowed(self, verified: Verified, state: State) -> Actor:
         """Give the actor as it is now, with all that is planned before this request: rung 13.
@@ -187,7 +184,7 @@ class Verifier:
             kind=kind,
             actor=actor,
             body=payload.body,
-            at=int(self._clock.wall()),
+            at=0,
             envelope_sha256=sha256(octets).digest(),
             key_ids=key_ids,
         )
@@ -272,7 +269,7 @@ def _brought_key(payload: Payload) -> PublicKey:
     try:
         return PublicKey.from_spki(spki)
     except Fault as fault:
-        raise Fault(fault.reason, fault.detail, field="body.key") from None
+        raise fault.anew(field="body.key") from None
 
 
 def _check_rotation(node: Node, old: str, new: str) -> None:

@@ -55,7 +55,7 @@ def encode_record(record: Record, *, public: bool) -> bytes:
         pieces += (VALUE[len(octets)], octets)
     pieces.append(record_origin(record.registrant, record.registered_at, record.updated_at))
     if record.tombstone:
-        pieces.append(_text(b"\x32", _tombstone(record.tombstone)))
+        pieces.append(field(b"\x32", _tombstone(record.tombstone)))
     return b"".join(pieces)
 
 
@@ -78,7 +78,7 @@ def _value(value: Value) -> bytes:
 @lru_cache(4_096)
 def value_type(name: str) -> bytes:
     """Encode the type of a value."""
-    return _text(b"\x12", name.encode())
+    return field(b"\x12", name.encode())
 
 
 @lru_cache(4_096)
@@ -96,23 +96,24 @@ def _until(lifetime: Relative | Absolute) -> bytes:
 @lru_cache(4_096)
 def record_origin(registrant: str, registered_at: int, updated_at: int) -> bytes:
     """Encode what stands behind the values of a record that is no tombstone."""
-    who = _text(b"\x1a", registrant.encode()) if registrant else b""
+    who = field(b"\x1a", registrant.encode()) if registrant else b""
     return who + _number(b"\x20", registered_at) + _number(b"\x28", updated_at)
 
 
 def _references(references: tuple[Reference, ...]) -> bytes:
     return b"".join(
-        _text(b"\x42", _text(b"\x0a", reference.handle.encode()) + _number(b"\x10", reference.index))
+        field(b"\x42", field(b"\x0a", reference.handle.encode()) + _number(b"\x10", reference.index))
         for reference in references
     )
 
 
 def _tombstone(tombstone: Tombstone) -> bytes:
-    reason = _text(b"\x0a", tombstone.reason.encode()) if tombstone.reason else b""
+    reason = field(b"\x0a", tombstone.reason.encode()) if tombstone.reason else b""
     return reason + _number(b"\x10", tombstone.deleted_at)
 
 
-def _text(tag: bytes, octets: bytes) -> bytes:
+def field(tag: bytes, octets: bytes) -> bytes:
+    """Encode a text, bytes or a message behind its tag, with the length between them."""
     return tag + varint(len(octets)) + octets
 
 

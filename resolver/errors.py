@@ -173,10 +173,20 @@ class Reason(Enum):
         "Another process is the writer of this store.",
         "Write through that process, or stop it first.",
     )
+    STORE_FENCED = Meaning(
+        Kind.UNAVAILABLE,
+        "Another process has become the writer of this store; this one commits nothing more.",
+        "Retry: the new writer answers.",
+    )
     STORE_FORMAT_UNKNOWN = Meaning(
         Kind.FAILED_PRECONDITION,
         "The store was written in a format that this version does not know.",
         "Use the version that wrote it, or a newer one.",
+    )
+    STORE_NOT_MIGRATED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The store's schema is not there, or older than this version needs.",
+        "Run `topnode store migrate`, once for the whole cluster.",
     )
     STORE_MISSING = Meaning(
         Kind.FAILED_PRECONDITION, "There is no store in this folder.", "Check the path, or load something first."
@@ -186,6 +196,11 @@ class Reason(Enum):
     )
     BACKUP_DAMAGED = Meaning(
         Kind.FAILED_PRECONDITION, "The backup is not whole: a checksum differs.", "Use another copy of the backup."
+    )
+    TOOL_FAILED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "A program that the node called failed, or did not end in time.",
+        "Read what it said; mend that, and begin the step again.",
     )
     LOAD_OUT_OF_STEP = Meaning(
         Kind.FAILED_PRECONDITION,
@@ -367,6 +382,22 @@ class Fault(Exception):
     def kind(self) -> Kind:
         return self.reason.value.kind
 
+    def anew(self, *, field: str | None = None) -> "Fault":
+        """Say the same again, perhaps about another field. Raising a fault changes it, so each has one of its own."""
+        return Fault(
+            self.reason,
+            self.detail,
+            field=self.field if field is None else field,
+            retry_after=self.retry_after,
+            variables=self.variables,
+        )
+
     def __str__(self) -> str:
         where = f" ({self.field})" if self.field else ""
         return f"{self.reason.name}{where}: {self.detail} {self.reason.value.remedy}"
+
+
+def first_fault(group: BaseExceptionGroup[Fault]) -> Fault:
+    """Take one of the Faults with which a TaskGroup ended."""
+    first = group.exceptions[0]
+    return first_fault(first) if isinstance(first, BaseExceptionGroup) else first

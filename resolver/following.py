@@ -9,16 +9,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from resolver.bell import Bell
 from resolver.cache.memory import MemoryCache
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.routes import RouteTable
 from resolver.store import Change, StoreReader
+from resolver.tables import read_nodes, read_routes
 from resolver.trust.actors import NodeTable
 from resolver.units import Duration
-
-_ROWS: Final = 1_000
-"""Rows of prefixes, and of nodes, that are read at once; between two times, callers are served."""
 
 _CHANGES: Final = 100
 """Changes that are read and applied at once; between two times, callers are served. One names many keys."""
@@ -76,6 +75,7 @@ class Following:
         self._cache = cache
         self._clock = clock
         self._settings = settings
+        self._bell = Bell()
         registry.register(_FollowingMetrics(self))
 
     @property
@@ -98,11 +98,16 @@ class Following:
         await self._start_afresh()
         self._note_current(began)
 
+    def wake(self, index: int) -> None:
+        """Have `run` look at once, if a change of this index is not applied yet."""
+        if index > self.applied:
+            self._bell.ring()
+
     async def run(self) -> None:
         """Follow until cancelled."""
         wait = float(self._settings.poll_every)
         while True:
-            await asyncio.sleep(wait)
+            await self._bell.rest(wait)
             try:
                 await self.catch_up()
                 wait = float(self._settings.poll_every)
@@ -136,30 +141,13 @@ class Following:
     async def _start_afresh(self) -> None:
         """Forget all answers, and read all prefixes and nodes. Until all are read, what was known holds."""
         head = await self._store.head()
-        routes = await self._read_prefixes()
-        nodes = await self._read_nodes()
+        routes, nodes = await read_routes(self._store), await read_nodes(self._store)
         self._cache.clear(head)
         self._routes.tell_time(self._clock.wall())
         self._routes.adopt(routes)
         self._nodes.adopt(nodes)
         self.restarted += 1
         self.applied = self.head = head
-
-    async def _read_prefixes(self) -> RouteTable:
-        table, after = RouteTable(), None
-        while page := await self._store.prefixes(after, _ROWS):
-            table.put(page)
-            after = page[-1].key
-            await asyncio.sleep(0)
-        return table
-
-    async def _read_nodes(self) -> NodeTable:
-        table, after = NodeTable(), None
-        while page := await self._store.nodes(after, _ROWS):
-            table.put(page)
-            after = page[-1].node
-            await asyncio.sleep(0)
-        return table
 
     def _apply(self, change: Change) -> None:
         if change.prefixes:

@@ -109,7 +109,7 @@ def check_prefix(prefix: bytes, *, field: str = "prefix") -> bytes:
     try:
         check_text(prefix)
     except Fault as fault:
-        raise Fault(fault.reason, fault.detail, field=field, variables=fault.variables) from None
+        raise fault.anew(field=field) from None
     if b"/" in prefix:
         raise Fault(Reason.PREFIX_HAS_SLASH, field=field)
     check_segments(prefix, field=field)

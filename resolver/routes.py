@@ -171,6 +171,11 @@ class Scope:
         self.case_sensitive = prefix is not None and prefix.case is CaseRule.SENSITIVE
         self.ready: object = None
 
+    @property
+    def changed_at(self) -> int:
+        """The journal index of the newest change in the chain."""
+        return self.epoch // _CHAIN_MAX
+
     def below(self, prefix: Prefix | None, *, touched: int, now: float) -> "Scope":
         """Give the scope of a prefix under this one: its row, where there is one, and the index of its last touch."""
         index, ended = divmod(self.epoch, _CHAIN_MAX)

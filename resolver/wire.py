@@ -125,6 +125,18 @@ def version_field(version: int) -> bytes:
     return _VERSION_TAG + varint(version)
 
 
+def body_version(body: bytes) -> int:
+    """Read the version at the end of a body, without decoding the rest."""
+    # Bytes of a varint but the last have their top bit set; the tag before the first has not.
+    start = len(body) - 1
+    while body[start - 1] & 0x80:
+        start -= 1
+    version = 0
+    for octet in reversed(body[start:]):
+        version = version << 7 | octet & 0x7F
+    return version
+
+
 def decode_record(body: bytes) -> Record:
     """Read a record back out of a body (with or without version and tail)."""
     message = pb.Answer.FromString(body)

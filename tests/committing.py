@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from nodes.loading.loads import Manner, body_of
+from nodes.loading.imports import Taken
+from nodes.loading.loads import Manner, body_of, rejects_of
 from nodes.loading.pieces import piece_of
 from nodes.loading.rejects import Reject
 from registry import imports
@@ -31,14 +32,10 @@ _PLAIN = Manner()
 Planner = Callable[[Request, State], Awaitable[Plan]]
 
 
-class Took(msgspec.Struct):
+class Took(Taken, frozen=True, kw_only=True):
     """What became of the rows of a chunk, those that could not be read included."""
 
-    registered: int
-    replaced: int
-    unchanged: int
     rejects: list[Reject]
-    index: int
 
 
 class Committing:
@@ -133,14 +130,14 @@ class Importing(Committing):
         }
         part = Part(rows=lines, **said)
         piece = await piece_of(part, columns)
-        body = body_of(piece, manner, name=name, number=reached.chunks + 1)
+        body = body_of(piece, manner, reached.manifest, name=name, number=reached.chunks + 1)
         plan = await self.plan(imports.plan, body, chunk=piece.chunk)
-        refused = [Reject(piece.rows[row][0], fault, piece.rows[row][1]) for row, fault in plan.refusals.items()]
         count = list(plan.outcomes).count
-        return Took(
+        taken = Taken(
             registered=count(Outcome.REGISTERED),
             replaced=count(Outcome.REPLACED),
             unchanged=count(Outcome.UNCHANGED),
-            rejects=sorted((*piece.rejects, *refused), key=lambda reject: reject.line),
+            refusals=plan.refusals,
             index=await self.commit(plan),
         )
+        return Took(rejects=rejects_of(piece, taken), **msgspec.structs.asdict(taken))

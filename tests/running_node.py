@@ -20,6 +20,7 @@ from nodes.loading.loads import Manner, body_of
 from nodes.loading.pieces import piece_of
 from nodes.loading.remote import open_remote
 from nodes.serving.started import Started
+from registry.chunks import NO_CHUNKS
 from registry.keyring import OPERATOR_FILE
 from registry.parts import Part
 from registry.v1 import registry_pb2 as registry_pb
@@ -156,7 +157,8 @@ class RunningNode:
         part = Part(offset=0, end_offset=len(octets), first_line=1, rows=octets, is_last=True)
         piece = await piece_of(part)
         async with open_remote(owner.socket, Operator(), self.data, SystemClock()) as imports:
-            return await imports.take(body_of(piece, Manner(), name=name, number=1, restart=True), piece.chunk)
+            body = body_of(piece, Manner(), NO_CHUNKS, name=name, number=1, restart=True)
+            return await imports.take(body, piece.chunk)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -195,6 +197,20 @@ def wait_until(seen: Callable[[], bool], seconds: float = 30, *, what: str = "")
         assert time.monotonic() - began < seconds, f"not seen within {seconds} s: {what or seen}"
         time.sleep(0.02)
     return time.monotonic() - began
+
+
+def within_a_second(seen: Callable[[], bool], *, since: float | None = None, what: str = "") -> None:
+    """Poll until it is seen; a look that begins a second after this call (or `since`, monotonic) must see it.
+
+    How long a look takes is this machine's business and not the node's, so no look is late by its own length.
+    """
+    began = time.monotonic() if since is None else since
+    while True:
+        is_late = time.monotonic() - began >= 1
+        if seen():
+            return
+        assert not is_late, f"not seen by a look that began after a second: {what or seen}"
+        time.sleep(0.02)
 
 
 def is_running(pid: int) -> bool:

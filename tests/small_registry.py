@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 
-from registry.chunks import ChunkWriter
-from registry.desk import Answer
+from registry.answers import Answer
+from registry.chunks import NO_CHUNKS, ChunkWriter, manifest_with
 from registry.keyring import OPERATOR_FILE
 from registry.kinds import IMPORT, PLANNERS
-from registry.opening import IMPORT_METHOD, Registry, open_registry
+from registry.methods import IMPORT_METHOD
+from registry.opening import Registry, open_registry
 from registry.rows import IdentifierRow, PrefixRow, ValueRow
 from registry.settings import RegistrySettings
 from resolver.clock import Clock, SetClock, SystemClock
@@ -61,8 +62,12 @@ class SmallRegistry:
 
     async def take_chunk(self, chunk: bytes, rows: int, **body: Any) -> Answer:
         """Import a chunk as the operator."""
-        admitted = self.registry.admit_import(self.signed("local", IMPORT, import_body(chunk, rows, **body)))
-        return await self.registry.take_import(admitted, chunk)
+        return await self.take_import(self.signed("local", IMPORT, import_body(chunk, rows, **body)), chunk)
+
+    async def take_import(self, octets: bytes, chunk: bytes) -> Answer:
+        """Import a chunk by this envelope."""
+        admitted = await self.registry.admit_import(octets)
+        return admitted if isinstance(admitted, Answer) else await self.registry.take_import(admitted, chunk)
 
 
 def application(node: str, key: PrivateKey, **body: Any) -> dict[str, Any]:
@@ -72,12 +77,14 @@ def application(node: str, key: PrivateKey, **body: Any) -> dict[str, Any]:
     return {"node": node, "tier": tier, "organisation": f"{node} Ltd", "key": spki, **body}
 
 
-def import_body(chunk: bytes, rows: int, **body: Any) -> dict[str, Any]:
-    """The body of import.v1 for a chunk that is the whole import, unless the body says otherwise."""
+def import_body(chunk: bytes, rows: int, *, manifest: bytes = NO_CHUNKS, **body: Any) -> dict[str, Any]:
+    """The body of import.v1 for a chunk behind this manifest, the whole import unless the body says otherwise."""
+    digest = sha256(chunk).digest()
     return {
         "name": "corpus",
         "number": 1,
-        "chunk_sha256": sha256(chunk).hexdigest(),
+        "chunk_sha256": digest.hex(),
+        "manifest_sha256": manifest_with(manifest, digest).hex(),
         "chunk_bytes": len(chunk),
         "rows": rows,
         "first_line": 1,
@@ -191,10 +198,10 @@ async def _imports(small: SmallRegistry) -> None:
     first: list[PrefixRow | IdentifierRow] = [*prefixes]
     first += [identifier_row(f"88.200.{each % 3}/{each:04}", each) for each in range(300)]
     second = [identifier_row(f"88.{200 + each % 2}.1/{each:04}", each) for each in range(100)]
-    await small.take_chunk(chunk_of(*first), len(first), is_last=False, end_offset=1_000)
-    await small.take_chunk(
-        chunk_of(*second), len(second), number=2, offset=1_000, end_offset=2_000, is_last=False, rejected=1
-    )
+    begun = chunk_of(*first)
+    await small.take_chunk(begun, len(first), is_last=False, end_offset=1_000)
+    behind = {"manifest": manifest_with(NO_CHUNKS, sha256(begun).digest()), "number": 2, "offset": 1_000}
+    await small.take_chunk(chunk_of(*second), len(second), **behind, end_offset=2_000, is_last=False, rejected=1)
 
 
 async def _changes_of_nodes(small: SmallRegistry, clock: SetClock) -> None:

@@ -126,7 +126,7 @@ class SmallStore:
         """Give all rows of prefixes."""
         return list(self._prefixes.values())
 
-    async def public(self, keys: Sequence[bytes]) -> Fetched:
+    async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:  # noqa: ARG002 - no replicas
         self.asked.append(list(keys))
         fetched = Fetched([self._records.get(key) for key in keys], self.index)
         await self._pass()

@@ -34,13 +34,13 @@ def draft_of(encoded: Sequence[bytes], *, partial: bool, request_id: str = "") -
     return Draft.of(KIND, msgspec.Raw(body), request_id)
 
 
-def cut(rows: Iterable[Row], most: int = ENVELOPE_ROWS) -> Iterator[list[bytes]]:
-    """Cut rows into pieces of so many, or of as many as fit into an envelope."""
+def cut(rows: Iterable[Row]) -> Iterator[list[bytes]]:
+    """Cut rows into pieces of as many as an envelope takes."""
     piece: list[bytes] = []
     size = 0
     for row in rows:
         octets = _encode(row)
-        if piece and (len(piece) >= most or size + len(octets) >= ROWS_BYTES):
+        if piece and (len(piece) >= ENVELOPE_ROWS or size + len(octets) >= ROWS_BYTES):
             yield piece
             piece, size = [], 0
         piece.append(octets)

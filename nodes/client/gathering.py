@@ -110,12 +110,6 @@ class Gathering(Generic[_Options]):
                     continue  # whoever asked went away
                 if isinstance(answer, Fault):
                     # One for each: a raised exception gathers the way that it was raised.
-                    future.set_exception(_copy(answer))
+                    future.set_exception(answer.anew())
                 else:
                     future.set_result(answer)
-
-
-def _copy(fault: Fault) -> Fault:
-    return Fault(
-        fault.reason, fault.detail, field=fault.field, retry_after=fault.retry_after, variables=fault.variables
-    )

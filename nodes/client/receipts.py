@@ -7,10 +7,9 @@ from google.protobuf.message import DecodeError
 from msgspec import Struct
 
 from nodes.client.signing import Draft
-from registry.plans import Outcome
+from registry.plans import Outcome, refused_bits
 from registry.v1 import registry_pb2 as pb
 from resolver.errors import Fault, Reason
-from resolver.trust.heads import body_digest
 from resolver.trust.receipts import Receipt
 
 _ORIGIN = "topnode/"
@@ -55,16 +54,6 @@ def receipt_from_message(message: pb.Receipt) -> Receipt:
     )
 
 
-def receipt_to_message(receipt: Receipt) -> pb.Receipt:
-    return pb.Receipt(
-        index=receipt.index,
-        statement=receipt.statement,
-        leaf_hash=receipt.leaf_hash,
-        checkpoint=receipt.checkpoint,
-        inclusion_proof=receipt.proof,
-    )
-
-
 def check_statement(statement: pb.Statement, draft: Draft, actor: str, outcomes: Sequence[Outcome]) -> None:
     """Check that an entry says what was asked for, and what was answered; which envelope it names is not looked at.
 
@@ -75,8 +64,7 @@ def check_statement(statement: pb.Statement, draft: Draft, actor: str, outcomes:
         "kind": statement.kind == draft.kind,
         "actor": statement.actor == actor,
         "request_id": statement.request_id == draft.request_id,
-        "body_sha256": statement.body_sha256 == body_digest(draft.kind, draft.body),
-        "refused": statement.refused == _refused(outcomes),
+        "refused": statement.refused == refused_bits(outcomes),
     }
     for field, fits in said.items():
         if not fits:
@@ -85,9 +73,3 @@ def check_statement(statement: pb.Statement, draft: Draft, actor: str, outcomes:
                 "The journal's entry does not say what was asked for and answered.",
                 field=f"statement.{field}",
             )
-
-
-def _refused(outcomes: Sequence[Outcome]) -> bytes:
-    """Give one bit for each row, set where it was refused, as a Statement has them."""
-    bits = sum(1 << row for row, outcome in enumerate(outcomes) if outcome is Outcome.REFUSED)
-    return bits.to_bytes((len(outcomes) + 7) // 8, "little") if bits else b""

@@ -22,12 +22,12 @@ from nodes.client.sending import Sending
 from nodes.client.signing import Draft, NodeTime, Signer
 from nodes.client.submitted import Submitted, outcomes_of, refusals_of
 from registry.allocation import Allocations
+from registry.methods import SERVICE
 from registry.nodes import Application, Review, Rotation, Ruling
 from registry.plans import Outcome
 from registry.prefix_changes import PrefixApplication, Renewal, Route, StateChange
 from registry.rows import EndpointRow, PrefixRow
 from registry.v1 import registry_pb2 as pb
-from resolver.bounds import ENVELOPE_ROWS
 from resolver.clock import Clock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule
@@ -37,8 +37,6 @@ from resolver.trust.actors import Node, NodeState, Tier
 from resolver.trust.keys import PrivateKey
 from resolver.trust.receipts import Receipt, check_receipt
 from resolver.units import Duration
-
-SERVICE: Final = pb.DESCRIPTOR.services_by_name["RegistryService"].full_name
 
 ENVELOPES_AT_ONCE: Final = 4
 """Envelopes of a bulk registration in flight: enough to keep a node busy while the network is on its way."""
@@ -53,7 +51,8 @@ class RegistryClientSettings(Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How the registry is reached."""
 
     timeout: Duration = Duration(30)
-    """A request may take this long until it is durable, its retries included."""
+    """A request may take this long until it is durable and its receipt checked, its retries and whatever has to be
+    asked before it included."""
 
     call_timeout: Duration = Duration(10)
     """One sending may take this long; then the same is sent again."""
@@ -143,10 +142,9 @@ class RegistryClient:
         rows: Iterable[Row],
         *,
         partial: bool = True,
-        rows_each: int = ENVELOPE_ROWS,
         at_once: int = ENVELOPES_AT_ONCE,
     ) -> AsyncIterator[Submitted]:
-        """Register any number of identifiers, in envelopes of so many rows, so many of them at once.
+        """Register any number of identifiers, in envelopes of up to 1,000 rows, so many of them at once.
 
         Gives what became of each envelope, in the order of the rows. Rows about one identifier should stand far
         apart: in one envelope both are refused, and of envelopes on their way at once any may be taken first.
@@ -154,7 +152,7 @@ class RegistryClient:
         Raises:
             Fault: as `send`; what was in flight then is ended, and may have been taken or not.
         """
-        drafts = (draft_of(some, partial=partial) for some in cut(rows, rows_each))
+        drafts = (draft_of(some, partial=partial) for some in cut(rows))
         async for submitted in in_order((self.send(draft) for draft in drafts), at_once):
             yield submitted
 
@@ -227,7 +225,7 @@ class RegistryClient:
             hosting=_spelled(hosting),
             case=UNSET if case is None else _spelled(case),
             expires_at=expires_at,
-            endpoints=[_endpoint_row(endpoint) for endpoint in endpoints],
+            endpoints=[EndpointRow.of(endpoint) for endpoint in endpoints],
         )
         return await self._write("prefix-apply.v1", body, request_id)
 
@@ -248,7 +246,7 @@ class RegistryClient:
         self, prefix: str, *, hosting: Hosting, endpoints: Sequence[Endpoint] = (), request_id: str = ""
     ) -> Submitted:
         """Say, as the holder, where the records of a prefix have their authority, and where that answers."""
-        rows = [_endpoint_row(endpoint) for endpoint in endpoints]
+        rows = [EndpointRow.of(endpoint) for endpoint in endpoints]
         return await self._write(
             "route.v1", Route(prefix=prefix, hosting=_spelled(hosting), endpoints=rows), request_id
         )
@@ -267,10 +265,11 @@ class RegistryClient:
         """
         signer = self._must_sign()
         keys = (signer.key, also) if also else (signer.key,)
-        sending = Sending(self._calls, self._time, draft, signer, keys, node=await self._audience())
         patience = Patience(self._calls.clock, self._settings.timeout, self.counts, is_write=True)
+        node = await self._audience(patience.left)
+        sending = Sending(self._calls, self._time, draft, signer, keys, node=node)
         response = await sending.send(self._submit, patience, self._settings.call_timeout)
-        return await self._read(response, sending)
+        return await self._read(response, sending, patience)
 
     # --- what is registered --------------------------------------------------------------------------------------
 
@@ -313,9 +312,10 @@ class RegistryClient:
         Raises:
             Fault: ENTRY_UNKNOWN, RECEIPT_INVALID, or NODE_UNREACHABLE, DEADLINE_SPENT.
         """
-        response = await self._ask(self._get_receipt, pb.GetReceiptRequest(index=index))
+        patience = self._questions.patience()
+        response = await self._ask(self._get_receipt, pb.GetReceiptRequest(index=index), patience.left)
         receipt = receipt_from_message(response.receipt)
-        check_receipt(receipt, await self._trusted())
+        check_receipt(receipt, await self._trusted(patience.left))
         return receipt
 
     async def checkpoint(self) -> Checkpoint:
@@ -324,8 +324,7 @@ class RegistryClient:
         Raises:
             Fault: NODE_UNREACHABLE, DEADLINE_SPENT.
         """
-        response = await self._ask(self._get_checkpoint, pb.GetCheckpointRequest())
-        return Checkpoint(response.checkpoint, response.verifier_key)
+        return await self._checkpoint(self._settings.timeout)
 
     # --- what all of it is made of -------------------------------------------------------------------------------
 
@@ -334,12 +333,12 @@ class RegistryClient:
         submitted.insist()
         return submitted
 
-    async def _read(self, response: pb.SubmitResponse, sending: Sending) -> Submitted:
+    async def _read(self, response: pb.SubmitResponse, sending: Sending, patience: Patience) -> Submitted:
         """Read an answer, and check what it is proven by."""
         outcomes = outcomes_of(response.result)
         receipt = receipt_from_message(response.receipt) if response.HasField("receipt") else None
         if receipt is not None:
-            check_receipt(receipt, await self._trusted())
+            check_receipt(receipt, await self._trusted(patience.left))
             sending.check(receipt, outcomes, is_repeated=response.repeated_answer)
         elif any(outcome is not Outcome.REFUSED for outcome in outcomes):
             raise Fault(Reason.RECEIPT_INVALID, "Rows were taken, and there is no receipt.", field="receipt")
@@ -358,31 +357,26 @@ class RegistryClient:
             raise Fault(Reason.KEY_INVALID, "Requests are signed, and this client has no signer.", field="signer")
         return self._questions.signer
 
-    async def _audience(self) -> str:
-        return self._settings.node or node_of(await self._trusted())
+    async def _audience(self, seconds: float) -> str:
+        return self._settings.node or node_of(await self._trusted(seconds))
 
-    async def _trusted(self) -> str:
+    async def _trusted(self, seconds: float) -> str:
         """Give the verifier key: the one that was pinned, else what the node said when it was asked first."""
         if not self._verifier_key:
-            told = (await self.checkpoint()).verifier_key
+            told = (await self._checkpoint(seconds)).verifier_key
             self._verifier_key = self._verifier_key or told
         return self._verifier_key
 
-    async def _ask(self, method: Method[_Response], request: Message) -> _Response:
-        """Ask what is told to everybody."""
-        return await self._calls.call(method, request.SerializeToString(), self._settings.timeout)
+    async def _checkpoint(self, seconds: float) -> Checkpoint:
+        response = await self._ask(self._get_checkpoint, pb.GetCheckpointRequest(), seconds)
+        return Checkpoint(response.checkpoint, response.verifier_key)
+
+    async def _ask(self, method: Method[_Response], request: Message, seconds: float | None = None) -> _Response:
+        """Ask what is told to everybody, within the time of a request where nothing of it is spent yet."""
+        seconds = self._settings.timeout if seconds is None else seconds
+        return await self._calls.call(method, request.SerializeToString(), seconds)
 
 
 def _spelled(member: IntEnum) -> Any:
     """Give a member of an enumeration as the JSON of bodies spells it."""
     return member.name.lower()
-
-
-def _endpoint_row(endpoint: Endpoint) -> EndpointRow:
-    return EndpointRow(
-        protocol=_spelled(endpoint.protocol),
-        address=endpoint.address,
-        port=endpoint.port,
-        priority=endpoint.priority,
-        tls_name=endpoint.tls_name,
-    )

@@ -41,7 +41,8 @@ class ClientSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How the node is reached."""
 
     timeout: Duration = Duration(5)
-    """A call may take this long, its retries included. Many identifiers are many calls."""
+    """A call may take this long, its retries and whatever has to be asked before it included. Many identifiers are
+    many calls."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -141,12 +142,12 @@ class Client:
 
     async def resolve_traced(self, identifier: str, options: Options = _EVERYTHING) -> Traced:
         """Resolve one identifier, and tell the way of its answer; it is asked once, without retries."""
-        began = self._calls.clock.monotonic()
+        began, patience = self._calls.clock.monotonic(), self._questions.patience()
         steps: list[Step] = []
         try:
             request = _resolve_request(_sendable(identifier), options, trace=True).SerializeToString()
-            metadata = await self._questions.signature("Resolve", request)
-            call = self._resolve(request, timeout=self._timeout, metadata=metadata)
+            metadata = await self._questions.signature("Resolve", request, patience.left)
+            call = self._resolve(request, timeout=patience.left, metadata=metadata)
             steps = _steps(await call.trailing_metadata())
             answer: Answer | Fault = received((await call).answer)
         except grpc.aio.AioRpcError as error:
@@ -200,7 +201,10 @@ class Client:
         Raises:
             Fault: NODE_UNREACHABLE, DEADLINE_SPENT.
         """
-        told = await self._calls.call(self._get_node_info, b"", self._timeout)
+        return await self._node_info(self._timeout)
+
+    async def _node_info(self, seconds: float) -> NodeInfo:
+        told = await self._calls.call(self._get_node_info, b"", seconds)
         return NodeInfo(
             node=told.node,
             tier=told.tier,
@@ -241,9 +245,9 @@ class Client:
             return [fault] * len(identifiers)
         return [_result(result) for result in response.results]
 
-    async def _audience(self) -> str:
+    async def _audience(self, seconds: float) -> str:
         if not self._node:
-            self._node = (await self.node_info()).node
+            self._node = (await self._node_info(seconds)).node
         return self._node
 
 

@@ -69,6 +69,9 @@ class Sending:
     def check(self, receipt: Receipt, outcomes: Sequence[Outcome], *, is_repeated: bool) -> None:
         """Check that the entry of a receipt is about this request.
 
+        One that was accepted before may name an envelope that another process sent. A statement says nothing of the
+        body, so that it was the same request is the node's word then.
+
         Raises:
             Fault: RECEIPT_INVALID with the field.
         """

@@ -1,6 +1,7 @@
 """Who signs, what is signed, and by which time: requests before they are sent. Sending stands elsewhere."""
 
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,9 +19,14 @@ from resolver.trust.heads import Payload, new_head
 from resolver.trust.keys import PrivateKey
 from resolver.trust.queries import QUERY_KEY, sign_query
 
+CORRECTION_MAX: Final = 86_400.0
+"""Seconds by which a clock is corrected at most. What a node says of its time is not signed: whoever answers in its
+place could have requests signed for any time, which would be fresh when that has come."""
+
 SERVER_TIME: Final = "server_time"
 """The variable of a Fault about times that says what time it is at the node, in Unix seconds."""
 
+_TIME: Final = re.compile(r"[0-9]{1,12}")
 _ABOUT_TIMES: Final = frozenset({Reason.ENVELOPE_EXPIRED, Reason.ENVELOPE_NOT_YET_VALID})
 _encoder: Final = msgspec.json.Encoder()
 
@@ -78,7 +84,10 @@ def sealed(draft: Draft, signer: Signer, keys: Sequence[PrivateKey], *, node: st
 
 
 class NodeTime:
-    """The node's time, as far as it is known: this machine's, corrected by what the node said of its own."""
+    """The node's time, as far as it is known: this machine's, corrected by what the node said of its own.
+
+    `offset` is how many seconds the node is ahead; at most CORRECTION_MAX, either way.
+    """
 
     def __init__(self, clock: Clock, counts: Counts) -> None:
         self.offset = 0.0
@@ -89,10 +98,16 @@ class NodeTime:
         return self._clock.wall() + self.offset
 
     def correct(self, fault: Fault) -> bool:
-        """Take the time out of a Fault about times; False where it is about something else."""
+        """Take the time out of a Fault about times; False where it is about something else, or is not believed.
+
+        It is believed up to CORRECTION_MAX from this machine's own.
+        """
         told = fault.variables.get(SERVER_TIME, "")
-        if fault.reason not in _ABOUT_TIMES or not (told.isascii() and told.isdigit()):
+        if fault.reason not in _ABOUT_TIMES or not _TIME.fullmatch(told):
             return False
-        self.offset = int(told) - self._clock.wall()
+        offset = int(told) - self._clock.wall()
+        if abs(offset) > CORRECTION_MAX:
+            return False
+        self.offset = offset
         self._counts.clock_corrections += 1
         return True

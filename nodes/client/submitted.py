@@ -47,7 +47,7 @@ class Submitted(Struct, frozen=True, kw_only=True):
         culprits = {row: fault for row, fault in self.refusals.items() if fault.reason is not Reason.ROW_NOT_TAKEN}
         for row, fault in sorted((culprits or self.refusals).items()):
             field = f"rows[{row}].{fault.field}" if fault.field else f"rows[{row}]"
-            raise Fault(fault.reason, fault.detail, field=field, variables=fault.variables)
+            raise fault.anew(field=field)
 
 
 def outcomes_of(result: pb.Result) -> tuple[Outcome, ...]:

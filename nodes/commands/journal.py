@@ -242,8 +242,6 @@ def _entry(kept: "Kept") -> dict[str, Any]:
         "request_id": statement.request_id,
         "keys": [each.hex() for each in statement.key_ids],
         "envelope_sha256": statement.envelope_sha256.hex(),
-        "body_sha256": statement.body_sha256.hex(),
-        "chunk_sha256": statement.chunk_sha256.hex(),
         "bytes": sum(map(len, kept.artefacts)),
         "outcomes": _import_outcomes(kept.result) if statement.kind == IMPORT else _outcomes(kept.result),
     }

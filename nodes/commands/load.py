@@ -12,21 +12,21 @@ import click
 from nodes.loading.bars import bytes_bar
 from nodes.loading.imports import Operator, Taken, open_imports
 from nodes.loading.inputs import Input
+from nodes.loading.line_files import LineFile
 from nodes.loading.loads import Manner, default_name, rejects_of, run_load
 from nodes.loading.pieces import Piece
-from nodes.loading.rejects import RejectsFile
+from nodes.loading.summaries import HAS_REJECTS, Summary, print_summary, tell_interrupted
 from nodes.loading.tallies import Tally
 from nodes.serving.child import spare_collector
 from nodes.settings import NodeSettings, read
-from nodes.terminal import messages, output, print_json, table
+from nodes.terminal import messages
 from registry.rows import RowFormat
 from resolver.clock import SystemClock
 from resolver.errors import Fault
 from resolver.store import Checkpoint
 from resolver.trust.operators import LOCAL
 
-HAS_REJECTS: Final = 3
-"""Exit code when some rows were refused and all others are in."""
+_COUNTS: Final = ("registered", "replaced", "unchanged", "rejected")
 
 
 @click.command()
@@ -57,7 +57,7 @@ HAS_REJECTS: Final = 3
     metavar="FILE",
     help="The private key (PEM) of the operator who signs. Default: operator.pem in the folder of the store.",
 )
-@click.option("--operator", default=LOCAL, show_default=True, metavar="NAME", help="The operator who signs.")
+@click.option("--actor", default=LOCAL, show_default=True, metavar="NAME", help="The operator who signs.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
@@ -73,7 +73,7 @@ def command(  # noqa: PLR0913 - one for each option
     name: str | None,
     restart: bool,
     key: Path | None,
-    operator: str,
+    actor: str,
     as_json: bool,
 ) -> None:
     """Register identifiers in bulk from a file, or from standard input (-).
@@ -90,9 +90,9 @@ def command(  # noqa: PLR0913 - one for each option
     settings = read(config, os.environ, {"data": data}).settings
     with closing(Input.open(source)) as rows:
         known = name or default_name(rows, manner)
-        run = _Run(rows, known or secrets.token_hex(16), manner, RejectsFile(rejects) if rejects else None)
+        run = _Run(rows, known or secrets.token_hex(16), manner, LineFile(rejects, "--rejects") if rejects else None)
         try:
-            asyncio.run(run.load(settings, Operator(name=operator, key=key), restart=restart))
+            asyncio.run(run.load(settings, Operator(name=actor, key=key), restart=restart))
         except (KeyboardInterrupt, Fault):
             run.tell_interrupted(can_go_on=known is not None)
             raise
@@ -110,7 +110,7 @@ def _format(source: str, said: str | None) -> RowFormat:
 class _Run:
     """One run of the command, as its user sees it."""
 
-    def __init__(self, rows: Input, name: str, manner: Manner, rejects: RejectsFile | None) -> None:
+    def __init__(self, rows: Input, name: str, manner: Manner, rejects: LineFile | None) -> None:
         self.tally = Tally(SystemClock())
         self._rows = rows
         self._name = name
@@ -132,7 +132,7 @@ class _Run:
                 rejects = rejects_of(piece, taken)
                 self.tally.take(piece, taken, rejects)
                 if self._rejects:
-                    self._rejects.write(rejects)
+                    self._rejects.write(reject.plain() for reject in rejects)
                 tell(piece.part.end_offset, self._rows.size, f"{self.tally.rate:,.0f} rows/s")
 
             async with open_imports(settings, operator, SystemClock()) as imports:
@@ -143,7 +143,11 @@ class _Run:
     def _begin_rejects(self, reached: Checkpoint) -> None:
         if self._rejects is None:
             return
-        there = self._rejects.begin(goes_on=reached.offset > 0)
+        if not reached.offset:
+            self._rejects.begin()
+            return
+        self._rejects.go_on()
+        there = self._rejects.count()
         if there < reached.rejected:
             messages().print(
                 f"{reached.rejected - there} rows that were refused before the interruption are not in the file of "
@@ -152,38 +156,21 @@ class _Run:
 
     def tell_interrupted(self, *, can_go_on: bool) -> None:
         """Tell what is in and how to go on."""
-        if not self.tally.reached.lines:
-            return
-        how = "The same command goes on behind it." if can_go_on else "Give all rows again: these are skipped then."
-        messages().print(f"The load has come to line {self.tally.reached.lines:,}. {how}")
+        lines = self.tally.reached.lines
+        tell_interrupted("load", lines, "Give all rows again: these are skipped then.", can_go_on=can_go_on)
 
     def print_summary(self, *, as_json: bool) -> None:
         """Print what has come of all rows."""
         tally, reached = self.tally, self.tally.reached
-        if as_json:
-            print_json(
-                {
-                    "load": self._name,
-                    "input": self._rows.name,
-                    "lines": reached.lines,
-                    "bytes": reached.offset,
-                    "registered": reached.registered,
-                    "replaced": reached.replaced,
-                    "unchanged": reached.unchanged,
-                    "rejected": reached.rejected,
-                    "reasons": dict(tally.reasons.most_common()),
-                    "resumed_at_line": tally.resumed_at,
-                    "index": tally.index,
-                    "seconds": round(tally.seconds, 3),
-                    "rows_per_second": round(tally.rate),
-                }
-            )
-            return
-        summary = table("rows", "count", right=["count"])
-        for what in ("registered", "replaced", "unchanged", "rejected"):
-            summary.add_row(what, f"{getattr(reached, what):,}")
-        for reason, count in tally.reasons.most_common():
-            summary.add_row(f"  {reason}", f"{count:,}")
-        click.echo(f"{self._rows.name}: {reached.lines:,} lines")
-        output().print(summary)
-        click.echo(f"{tally.seconds:,.1f} s, {tally.rate:,.0f} rows/s; the journal index is {tally.index:,} now")
+        summary = Summary(
+            source=self._rows.name,
+            lines=reached.lines,
+            octets=reached.offset,
+            counts={name: getattr(reached, name) for name in _COUNTS},
+            reasons=tally.reasons,
+            resumed_at=tally.resumed_at,
+            index=tally.index,
+            seconds=tally.seconds,
+            rate=tally.rate,
+        )
+        print_summary(summary, as_json=as_json, load=self._name)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import IO, Final, Unpack
+from typing import IO, Any, Final, Unpack
 
 import click
 import msgspec
@@ -105,9 +105,10 @@ def allocate(
     if source is not None:
         rows = _read_rows(source)
     else:
-        said = {"prefix": prefix, "holder": holder, "hosting": hosting, "expires_at": expires}
+        said: dict[str, Any] = {"prefix": prefix, "holder": holder, "hosting": hosting, "expires_at": expires}
         said |= {"case": case} if case else {}
-        rows = [msgspec.convert({**said, "endpoints": [_row(endpoint) for endpoint in endpoints]}, PrefixRow)]
+        said |= {"endpoints": [EndpointRow.of(endpoint) for endpoint in endpoints]}
+        rows = [msgspec.convert(said, PrefixRow)]
     act(
         acting,
         lambda client: client.allocate(rows, request_id=acting["request_id"]),
@@ -163,16 +164,6 @@ def show(prefix: str, *, as_json: bool, **reach: Unpack[RegistryReach]) -> None:
 async def _show(prefix: str, reach: RegistryReach) -> Prefix:
     async with open_reader(reach) as client:
         return await client.prefix(prefix)
-
-
-def _row(endpoint: Endpoint) -> EndpointRow:
-    return EndpointRow(
-        protocol=endpoint.protocol.name.lower(),  # type: ignore[arg-type] # the words are the names of the members
-        address=endpoint.address,
-        port=endpoint.port,
-        priority=endpoint.priority,
-        tls_name=endpoint.tls_name,
-    )
 
 
 def _read_rows(source: IO[bytes]) -> list[PrefixRow]:

@@ -11,25 +11,26 @@ from nodes.client import Fault
 from nodes.client.registering import ENVELOPES_AT_ONCE
 from nodes.loading.bars import bytes_bar
 from nodes.loading.inputs import Input
+from nodes.loading.summaries import HAS_REJECTS, Summary, print_summary, tell_interrupted
 from nodes.registering.kept_files import KeptFiles
 from nodes.registering.reach import Signing, open_signer, signing_options
 from nodes.registering.resuming import SUFFIX, Reached, StateFile
 from nodes.registering.runs import Run
-from nodes.terminal import messages, output, print_json, table
 from resolver.clock import SystemClock
 
-HAS_REJECTS: Final = 3
-"""Exit code when some rows were refused and all others are in."""
-
+_ALL_AGAIN: Final = "Give all rows again: one that names its identifier is not registered twice, one with `mint` is."
 _COUNTS: Final = ("registered", "replaced", "unchanged", "deleted", "rejected")
 
 
 @click.command()
 @click.argument("source", metavar="FILE|-")
 @click.option("--rejects", type=click.Path(path_type=Path), metavar="FILE", help="Where refused rows go, as NDJSON.")
-@click.option("--receipts", type=click.Path(path_type=Path), metavar="FILE", help="Where receipts go, as NDJSON.")
+@click.option("--receipts", type=click.Path(path_type=Path), metavar="FILE", help="Where receipts are added, NDJSON.")
 @click.option(
-    "--minted", type=click.Path(path_type=Path), metavar="FILE", help="Where identifiers go that the node made up."
+    "--minted",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where identifiers are added that the node made up, NDJSON.",
 )
 @click.option("--envelopes", is_flag=True, help="Keep with each receipt also what was signed.")
 @click.option(
@@ -70,7 +71,7 @@ def command(  # noqa: PLR0913 - one for each option
     {"identifier": "88.111.1/SN-1", "values": [{"index": 1, "type": "URL", "data": "https://..."}]}.
     They travel in signed envelopes of up to 1,000, each answered with a receipt that is checked. Each row is taken or
     refused for itself; rows about one identifier keep their order. Interrupted, the same command goes on behind what
-    is told, and nothing is done twice.
+    is told, and nothing is done twice (standard input: give all rows again; those with `mint` are then done twice).
 
     The exit code is 0 when all rows were taken, 3 when some were refused, 1 when it could not go on.
     """
@@ -86,11 +87,11 @@ def command(  # noqa: PLR0913 - one for each option
             asyncio.run(_register(run, rows, signing, at_once))
             is_done = True
         except (KeyboardInterrupt, Fault):
-            _tell_interrupted(run, can_go_on=state_file is not None)
+            tell_interrupted("registration", run.reached.lines, _ALL_AGAIN, can_go_on=state_file is not None)
             raise
         finally:
             kept.close(is_done=is_done)
-    _print_summary(run, source, as_json=as_json)
+    print_summary(_summary(run, source), as_json=as_json)
     if run.reached.rejected:
         context.exit(HAS_REJECTS)
 
@@ -119,35 +120,16 @@ async def _register(run: Run, rows: Input, signing: Signing, at_once: int) -> No
             await run.register(client, at_once=at_once, tell=tell)
 
 
-def _tell_interrupted(run: Run, *, can_go_on: bool) -> None:
-    if not run.reached.lines:
-        return
-    how = "The same command goes on behind it." if can_go_on else "Give all rows again: nothing is done twice."
-    messages().print(f"The registration has come to line {run.reached.lines:,}. {how}")
-
-
-def _print_summary(run: Run, source: str, *, as_json: bool) -> None:
+def _summary(run: Run, source: str) -> Summary:
     reached = run.reached
-    if as_json:
-        print_json(
-            {
-                "input": source,
-                "lines": reached.lines,
-                "bytes": reached.offset,
-                **{name: getattr(reached, name) for name in _COUNTS},
-                "reasons": dict(run.reasons.most_common()),
-                "resumed_at_line": run.resumed_at,
-                "index": reached.index,
-                "seconds": round(run.seconds, 3),
-                "rows_per_second": round(run.rate),
-            }
-        )
-        return
-    summary = table("rows", "count", right=["count"])
-    for name in _COUNTS:
-        summary.add_row(name, f"{getattr(reached, name):,}")
-    for reason, count in run.reasons.most_common():
-        summary.add_row(f"  {reason}", f"{count:,}")
-    click.echo(f"{source}: {reached.lines:,} lines")
-    output().print(summary)
-    click.echo(f"{run.seconds:,.1f} s, {run.rate:,.0f} rows/s; the newest entry is {reached.index:,}")
+    return Summary(
+        source=source,
+        lines=reached.lines,
+        octets=reached.offset,
+        counts={name: getattr(reached, name) for name in _COUNTS},
+        reasons=run.reasons,
+        resumed_at=run.resumed_at,
+        index=reached.index,
+        seconds=run.seconds,
+        rate=run.rate,
+    )

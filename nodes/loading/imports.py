@@ -14,9 +14,11 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from nodes.settings import NodeSettings
+from registry.answers import Answer
 from registry.imports import Import, check_name
 from registry.keyring import OPERATOR_FILE
-from registry.opening import IMPORT_METHOD, Registry, open_registry
+from registry.methods import IMPORT_METHOD
+from registry.opening import Registry, open_registry
 from registry.v1 import registry_pb2 as pb
 from resolver.clock import Clock
 from resolver.errors import Fault
@@ -112,8 +114,8 @@ class LocalImports:
         return await self._registry.store.checkpoint(name)
 
     async def take(self, body: Import, chunk: bytes) -> Taken:
-        admitted = self._registry.admit_import(self._signer.sign(body))
-        answer = await self._registry.take_import(admitted, chunk)
+        admitted = await self._registry.admit_import(self._signer.sign(body))
+        answer = admitted if isinstance(admitted, Answer) else await self._registry.take_import(admitted, chunk)
         index = answer.receipt.index if answer.receipt else 0
         return taken_of(pb.ImportResponse.FromString(answer.result), index)
 

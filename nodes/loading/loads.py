@@ -11,6 +11,7 @@ from nodes.loading.imports import Taken, TakesImports
 from nodes.loading.inputs import Input
 from nodes.loading.pieces import Piece, read_pieces
 from nodes.loading.rejects import Reject
+from registry.chunks import manifest_with
 from registry.imports import Import
 from registry.rows import RowFormat
 from resolver.store import Checkpoint
@@ -64,12 +65,14 @@ async def run_load(
     stands = await imports.reached(name)
     reached = Checkpoint() if restart else stands
     on_begin(reached)
-    number = reached.chunks
+    number, manifest = reached.chunks, reached.manifest
     pieces = read_pieces(source, manner.format, reached)
     piece = await anext(pieces, None)
     while piece is not None:
         number += 1
-        body = body_of(piece, manner, name=name, number=number, restart=restart and number == 1)
+        begins_afresh = restart and number == 1
+        body = body_of(piece, manner, manifest, name=name, number=number, restart=begins_afresh)
+        manifest = bytes.fromhex(body.manifest_sha256)
         following = asyncio.ensure_future(anext(pieces, None))
         try:
             on_taken(piece, await imports.take(body, piece.chunk))
@@ -85,13 +88,19 @@ def rejects_of(piece: Piece, taken: Taken) -> list[Reject]:
     return sorted((*piece.rejects, *refused), key=attrgetter("line"))
 
 
-def body_of(piece: Piece, manner: Manner, *, name: str, number: int, restart: bool = False) -> Import:
-    """Say which chunk of an import this is; with `restart` the import begins afresh with it."""
-    part = piece.part
+def body_of(
+    piece: Piece, manner: Manner, manifest: bytes, *, name: str, number: int, restart: bool = False
+) -> Import:
+    """Say which chunk of an import this is, behind those of this manifest.
+
+    With `restart` the import begins afresh with it.
+    """
+    part, digest = piece.part, hashlib.sha256(piece.chunk).digest()
     return Import(
         name=name,
         number=number,
-        chunk_sha256=hashlib.sha256(piece.chunk).hexdigest(),
+        chunk_sha256=digest.hex(),
+        manifest_sha256=manifest_with(manifest, digest).hex(),
         chunk_bytes=len(piece.chunk),
         rows=len(piece.rows),
         first_line=part.first_line,

@@ -13,9 +13,9 @@ from nodes.loading.inputs import Input
 from nodes.loading.rejects import Reject
 from registry.chunks import ChunkWriter
 from registry.csv_rows import Columns, read_csv
-from registry.ndjson_rows import read_ndjson
+from registry.ndjson_rows import decode_row, read_ndjson
 from registry.parts import Cutter, Part
-from registry.rows import Line, RowFormat
+from registry.rows import IdentifierRow, Line, PrefixRow, RowFormat
 from resolver.errors import Fault
 from resolver.store import Checkpoint
 
@@ -43,13 +43,18 @@ async def read_pieces(source: Input, row_format: RowFormat, reached: Checkpoint)
             in the input, INPUT_CHANGED, FILE_UNREADABLE.
     """
     cutter = Cutter(row_format)
-    async for part in _parts(source, cutter, reached):
+    async for part in read_parts(source, cutter, reached):
         piece = await piece_of(part, cutter.columns or ())
         source.check_unchanged()
         yield piece
 
 
-async def _parts(source: Input, cutter: Cutter, reached: Checkpoint) -> AsyncIterator[Part]:
+async def read_parts(source: Input, cutter: Cutter, reached: Checkpoint) -> AsyncIterator[Part]:
+    """Read an input to its end, behind such a place; the rows as they stand there.
+
+    Raises:
+        Fault: as `read_pieces`, but for INPUT_CHANGED.
+    """
     while cutter.columns is None and (octets := await source.read()):
         cutter.add(octets)
     if cutter.columns is None:
@@ -83,7 +88,7 @@ async def piece_of(part: Part, columns: Sequence[str] = ()) -> Piece:
     return Piece(part=part, chunk=writer.finish(), rows=rows, rejects=rejects)
 
 
-def _lines(part: Part, columns: Sequence[str]) -> Iterator[Line]:
+def _lines(part: Part, columns: Sequence[str]) -> Iterator[Line[IdentifierRow | PrefixRow]]:
     if columns:
         return read_csv(part.rows, part.first_line, Columns.from_names(columns))
-    return read_ndjson(part.rows, part.first_line)
+    return read_ndjson(part.rows, part.first_line, decode_row)

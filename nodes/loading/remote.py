@@ -10,7 +10,7 @@ import grpc
 from nodes.client.receipts import node_of
 from nodes.loading.imports import ImportSigner, Operator, Taken, taken_of
 from registry.imports import Import
-from registry.service import SERVICE
+from registry.methods import SERVICE
 from registry.v1 import registry_pb2 as pb
 from resolver.clock import Clock
 from resolver.rpc.errors import fault_of_rpc_error
@@ -64,6 +64,7 @@ class RemoteImports:
             unchanged=reached.unchanged,
             rejected=reached.rejected,
             chunks=reached.chunks,
+            manifest=reached.manifest_sha256,
         )
 
     async def take(self, body: Import, chunk: bytes) -> Taken:

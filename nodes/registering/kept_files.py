@@ -1,23 +1,24 @@
 """The files that the registration of a file leaves behind: refused rows, receipts, identifiers that were made up."""
 
-from collections.abc import Iterable
+import os
 from pathlib import Path
-from typing import IO, Final
 
-import msgspec
 from msgspec.structs import replace
 
-from nodes.client import Fault, Reason, Submitted
-from nodes.loading.rejects import Reject, RejectsFile
-from nodes.registering.pieces import Piece
+from nodes.client import Submitted
+from nodes.loading.line_files import LineFile
+from nodes.loading.rejects import Reject
+from nodes.registering.envelope_rows import EnvelopeRows
 from nodes.registering.receipt_files import KeptReceipt, ReceiptRow
 from nodes.registering.resuming import Reached, StateFile
 
-_encode: Final = msgspec.json.Encoder().encode
-
 
 class KeptFiles:
-    """All of them, with the state by which they are taken up again; those that nobody wants are None."""
+    """All of them, with the state by which they are taken up again; those that nobody wants are None.
+
+    Receipts and made-up identifiers are added to what is in their files: nothing of it is ever taken away. The file
+    of refused rows begins afresh with each registration.
+    """
 
     def __init__(
         self,
@@ -29,102 +30,64 @@ class KeptFiles:
         with_envelopes: bool,
     ) -> None:
         self._state = state
-        self._rejects_path = rejects
-        self._rejects = RejectsFile(rejects) if rejects else None
-        self._receipts = _Lines(receipts) if receipts else None
-        self._minted = _Lines(minted) if minted else None
+        self._rejects = LineFile(rejects, "--rejects") if rejects else None
+        self._receipts = LineFile(receipts, "--receipts") if receipts else None
+        self._minted = LineFile(minted, "--minted") if minted else None
+        self._wanted = [file for file in (self._rejects, self._receipts, self._minted) if file]
         self._with_envelopes = with_envelopes
 
     def begin(self, reached: Reached) -> None:
-        """Open them, to go on behind what this state knows of: what was written later is going to be written again.
+        """Open them, to go on behind what this state knows of.
 
         Raises:
-            Fault: FILE_UNREADABLE.
+            Fault: FILE_UNREADABLE, also where a file is shorter than this state says.
         """
-        if self._state:
-            self._state.write(reached)
-        if self._rejects and self._rejects_path:
-            _cut(self._rejects_path, reached.rejects_bytes)
-            self._rejects.begin(goes_on=reached.rejects_bytes > 0)
-        if self._receipts:
-            self._receipts.begin(reached.receipts_bytes)
-        if self._minted:
-            self._minted.begin(reached.minted_bytes)
+        for file in self._wanted:
+            behind = reached.files.get(_name(file))
+            if file is self._rejects and not reached.envelopes:
+                file.begin()
+            elif behind is None:
+                file.add()
+            else:
+                file.go_on(behind)
+        self._keep(reached)
 
-    def take(self, reached: Reached, piece: Piece, submitted: Submitted | None, rejects: list[Reject]) -> Reached:
-        """Write down what became of a piece, and last of all how far that is.
+    def take(
+        self, reached: Reached, rows: EnvelopeRows, submitted: Submitted | None, rejects: list[Reject]
+    ) -> Reached:
+        """Write down what became of an envelope, and last of all how far that is.
 
         Raises:
             Fault: FILE_UNREADABLE.
         """
         if self._rejects:
-            self._rejects.write(rejects)
+            self._rejects.write(reject.plain() for reject in rejects)
         if self._receipts and submitted and submitted.receipt:
-            self._receipts.write([self._receipt(piece, submitted, ReceiptRow.of(submitted.receipt))])
+            self._receipts.write([self._receipt(rows, submitted, ReceiptRow.of(submitted.receipt))])
         if self._minted and submitted:
             minted = sorted(submitted.minted.items())
-            self._minted.write({"line": piece.lines[row], "identifier": each} for row, each in minted)
-        reached = replace(
-            reached,
-            rejects_bytes=self._rejects_path.stat().st_size if self._rejects_path else 0,
-            receipts_bytes=self._receipts.size if self._receipts else 0,
-            minted_bytes=self._minted.size if self._minted else 0,
-        )
+            self._minted.write({"line": rows.lines[row], "identifier": each} for row, each in minted)
+        return self._keep(reached)
+
+    def close(self, *, is_done: bool) -> None:
+        """Close them; of what is done, no state is kept."""
+        for file in self._wanted:
+            file.close()
+        if self._state and is_done:
+            self._state.remove()
+
+    def _keep(self, reached: Reached) -> Reached:
+        """Keep the state; of files that this run does not write it says what it said."""
+        reached = replace(reached, files={**reached.files, **{_name(file): file.size() for file in self._wanted}})
         if self._state:
             self._state.write(reached)
         return reached
 
-    def close(self, *, is_done: bool) -> None:
-        """Close them; of what is done, no state is kept."""
-        for file in (self._rejects, self._receipts, self._minted):
-            if file:
-                file.close()
-        if self._state and is_done:
-            self._state.remove()
-
-    def _receipt(self, piece: Piece, submitted: Submitted, row: ReceiptRow) -> KeptReceipt:
+    def _receipt(self, rows: EnvelopeRows, submitted: Submitted, row: ReceiptRow) -> KeptReceipt:
         envelope = submitted.envelope if self._with_envelopes else b""
-        return KeptReceipt(receipt=row, envelope=envelope, rows=len(piece.rows), first_line=piece.lines[0])
+        return KeptReceipt(receipt=row, envelope=envelope, rows=len(rows.encoded), first_line=rows.lines[0])
 
 
-class _Lines:
-    """A file of JSON objects, one a line."""
-
-    def __init__(self, path: Path) -> None:
-        self.size = 0
-        self._path = path
-        self._file: IO[bytes] | None = None
-
-    def begin(self, size: int) -> None:
-        _cut(self._path, size)
-        self._file = self._path.open("ab")
-        self.size = size
-
-    def write(self, objects: Iterable[object]) -> None:
-        octets = b"".join(_encode(each) + b"\n" for each in objects)
-        if self._file is None or not octets:
-            return
-        try:
-            self._file.write(octets)
-            self._file.flush()
-        except OSError as error:
-            raise _unwritable(self._path, error) from None
-        self.size += len(octets)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _cut(path: Path, size: int) -> None:
-    try:
-        with path.open("ab") as file:
-            file.truncate(size)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> Fault:
-    return Fault(
-        Reason.FILE_UNREADABLE, f"{path} cannot be written: {error.strerror}.", variables={"path": str(path)}
-    )
+def _name(file: LineFile) -> str:
+    """Name a file in the state: by its path, also one that is not UTF-8."""
+    return os.fsencode(file.path.absolute()).decode(errors="backslashreplace")

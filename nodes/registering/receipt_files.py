@@ -6,6 +6,7 @@ A line holds a `receipt` (`index`, `statement` in base64, `leaf_hash` and `inclu
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import IO, Final
 
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from nodes.client.receipts import statement_of
+from nodes.loading.line_files import LineFile
 from registry.v1 import registry_pb2 as pb
 from resolver.errors import Fault, Reason
 from resolver.trust.receipts import Receipt, check_envelope, check_receipt
@@ -82,7 +84,6 @@ class KeptReceipt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
             check_envelope(self.envelope, self.said().envelope_sha256)
 
 
-_encoder: Final = msgspec.json.Encoder()
 _decoder: Final = msgspec.json.Decoder(KeptReceipt)
 
 
@@ -92,11 +93,9 @@ def keep_receipt(path: Path, receipt: Receipt, envelope: bytes) -> None:
     Raises:
         Fault: FILE_UNREADABLE.
     """
-    try:
-        with path.open("ab") as file:
-            file.write(_encoder.encode(KeptReceipt(receipt=ReceiptRow.of(receipt), envelope=envelope)) + b"\n")
-    except OSError as error:
-        raise Fault(Reason.FILE_UNREADABLE, f"{path} cannot be written: {error.strerror}.") from None
+    with closing(LineFile(path, "--receipt")) as file:
+        file.add()
+        file.write([KeptReceipt(receipt=ReceiptRow.of(receipt), envelope=envelope)])
 
 
 def read_receipts(file: IO[bytes]) -> Iterator[tuple[int, KeptReceipt | Fault]]:

@@ -1,5 +1,6 @@
 """How far the registration of a file has come, kept in a file beside it, so that an interrupted one goes on there."""
 
+import os
 import secrets
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,8 @@ from msgspec import Struct
 
 from nodes.client import Draft, Fault, Reason
 from nodes.client.bulk import draft_of
-from nodes.registering.pieces import Piece
+from nodes.registering.envelope_rows import EnvelopeRows
+from resolver.private_files import open_private
 
 SUFFIX: Final = ".registering"
 """What the name of the state file has behind that of the input."""
@@ -18,14 +20,14 @@ SUFFIX: Final = ".registering"
 class Reached(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How far a registration has come: everything up to `offset` and `lines` of its input is told.
 
-    `run` is chance, made once: it names the requests, so that a piece that is sent again is the same request.
-    `source` tells the input from others. `index` is the newest journal index that was told. The bytes are the sizes
-    of the files that are written along with it.
+    `run` is chance, made once: it names the requests, so that an envelope that is made again is the same request.
+    `source` tells the input from others. `index` is the newest journal index that was told. `files` are the sizes in
+    bytes, by their paths, of the files that were written along with it.
     """
 
     run: str
     source: str
-    pieces: int = 0
+    envelopes: int = 0
     offset: int = 0
     lines: int = 0
     registered: int = 0
@@ -34,22 +36,20 @@ class Reached(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     deleted: int = 0
     rejected: int = 0
     index: int = 0
-    rejects_bytes: int = 0
-    receipts_bytes: int = 0
-    minted_bytes: int = 0
+    files: dict[str, int] = {}
 
     @staticmethod
     def begin(source: str) -> "Reached":
         """Begin at the first row."""
         return Reached(run=secrets.token_hex(8), source=source)
 
-    def draft(self, piece: Piece) -> Draft:
-        """Make the request of a piece: the same one in each run."""
-        return draft_of(piece.rows, partial=True, request_id=f"{self.run}-{piece.number}")
+    def draft(self, rows: EnvelopeRows) -> Draft:
+        """Make the request of these rows: the same one in each run."""
+        return draft_of(rows.encoded, partial=True, request_id=f"{self.run}-{rows.number}")
 
 
 class StateFile:
-    """Where it is kept; written anew after each piece, whole or not at all."""
+    """Where it is kept; written anew after each envelope, whole or not at all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -82,7 +82,8 @@ class StateFile:
             Fault: FILE_UNREADABLE.
         """
         try:
-            self._beside.write_bytes(msgspec.json.encode(reached))
+            with os.fdopen(open_private(self._beside, os.O_WRONLY | os.O_TRUNC), "wb") as file:
+                file.write(msgspec.json.encode(reached))
             self._beside.replace(self.path)
         except OSError as error:
             raise Fault(Reason.FILE_UNREADABLE, f"{self.path} cannot be written: {error.strerror}.") from None

@@ -1,4 +1,4 @@
-"""One run of `topnode register`: pieces of a file on their way, several at once, and what became of them."""
+"""One run of `topnode register`: envelopes on their way, several at once, and what became of them."""
 
 import asyncio
 import collections
@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from nodes.client import Outcome, RegistryClient, Submitted
 from nodes.loading.inputs import Input
 from nodes.loading.rejects import Reject
+from nodes.registering.envelope_rows import EnvelopeRows, read_envelopes
 from nodes.registering.kept_files import KeptFiles
-from nodes.registering.pieces import Piece, pieces
 from nodes.registering.resuming import Reached
 from resolver.clock import Clock
 
@@ -23,7 +23,7 @@ _COUNTED: Final = (
     ("deleted", Outcome.DELETED),
 )
 
-_Sent = tuple[Piece, asyncio.Task[Submitted] | None]
+_Sent = tuple[EnvelopeRows, asyncio.Task[Submitted] | None]
 
 
 class Run:
@@ -48,12 +48,12 @@ class Run:
         return (self.reached.lines - self.resumed_at) / self.seconds if self.seconds else 0.0
 
     async def register(self, client: RegistryClient, *, at_once: int, tell: Callable[["Run"], None]) -> None:
-        """Send all pieces, so many at once; `tell` is called after each.
+        """Send all envelopes, so many at once; `tell` is called after each.
 
-        A piece about an identifier that is on its way waits until that is told: rows keep their order.
+        One about an identifier that is on its way waits until that is told: rows keep their order.
 
         Raises:
-            Fault: as `RegistryClient.send`; FILE_UNREADABLE; INPUT_CHANGED; ROW_MALFORMED.
+            Fault: as `RegistryClient.send`; FILE_UNREADABLE; INPUT_CHANGED.
         """
         began = self._clock.monotonic()
 
@@ -63,31 +63,30 @@ class Run:
             tell(self)
 
         try:
-            following = pieces(
-                self._source, offset=self.reached.offset, line=self.reached.lines, number=self.reached.pieces
-            )
-            async for piece in following:
-                while len(self._sent) >= at_once or (self._sent and self._is_met(piece)):
+            begin = self.reached
+            following = read_envelopes(self._source, offset=begin.offset, line=begin.lines, number=begin.envelopes)
+            async for rows in following:
+                while len(self._sent) >= at_once or (self._sent and self._is_met(rows)):
                     await take()
-                self._send(client, piece)
+                self._send(client, rows)
             while self._sent:
                 await take()
         finally:
             await self._end()
 
-    def _is_met(self, piece: Piece) -> bool:
-        return any(not piece.identifiers.isdisjoint(other.identifiers) for other, _ in self._sent)
+    def _is_met(self, rows: EnvelopeRows) -> bool:
+        return any(not rows.identifiers.isdisjoint(other.identifiers) for other, _ in self._sent)
 
-    def _send(self, client: RegistryClient, piece: Piece) -> None:
+    def _send(self, client: RegistryClient, rows: EnvelopeRows) -> None:
         self._source.check_unchanged()
-        sending = asyncio.ensure_future(client.send(self.reached.draft(piece))) if piece.rows else None
-        self._sent.append((piece, sending))
+        sending = asyncio.ensure_future(client.send(self.reached.draft(rows))) if rows.encoded else None
+        self._sent.append((rows, sending))
 
-    async def _take(self, piece: Piece, sending: asyncio.Task[Submitted] | None) -> None:
+    async def _take(self, rows: EnvelopeRows, sending: asyncio.Task[Submitted] | None) -> None:
         submitted = await sending if sending else None
-        rejects = _rejects(piece, submitted)
+        rejects = _rejects(rows, submitted)
         self.reasons.update(reject.fault.reason.name for reject in rejects)
-        self.reached = self._kept.take(_counted(self.reached, piece, submitted, rejects), piece, submitted, rejects)
+        self.reached = self._kept.take(_counted(self.reached, rows, submitted, rejects), rows, submitted, rejects)
 
     async def _end(self) -> None:
         """Let what is on its way go: it is the same request when it is sent again."""
@@ -98,23 +97,23 @@ class Run:
         self._sent.clear()
 
 
-def _rejects(piece: Piece, submitted: Submitted | None) -> list[Reject]:
-    """Give the refused rows of a piece, those of the node too, in the order of their lines."""
+def _rejects(rows: EnvelopeRows, submitted: Submitted | None) -> list[Reject]:
+    """Give the refused rows of an envelope, those of the node too, in the order of their lines."""
     refusals = submitted.refusals.items() if submitted else ()
-    refused = [Reject(piece.lines[row], fault, piece.rows[row]) for row, fault in refusals]
-    return sorted([*piece.rejects, *refused], key=lambda reject: reject.line)
+    refused = [Reject(rows.lines[row], fault, rows.encoded[row]) for row, fault in refusals]
+    return sorted([*rows.rejects, *refused], key=lambda reject: reject.line)
 
 
-def _counted(reached: Reached, piece: Piece, submitted: Submitted | None, rejects: list[Reject]) -> Reached:
+def _counted(reached: Reached, rows: EnvelopeRows, submitted: Submitted | None, rejects: list[Reject]) -> Reached:
     counts = {
         name: getattr(reached, name) + (submitted.count(outcome) if submitted else 0) for name, outcome in _COUNTED
     }
     receipt = submitted.receipt if submitted else None
     return replace(
         reached,
-        pieces=piece.number + 1,
-        offset=piece.end_offset,
-        lines=piece.end_line,
+        envelopes=rows.number + 1,
+        offset=rows.end_offset,
+        lines=rows.end_line,
         rejected=reached.rejected + len(rejects),
         index=max(reached.index, receipt.index) if receipt else reached.index,
         **counts,

@@ -17,7 +17,7 @@ import uvloop
 
 from nodes.logs import set_up
 from nodes.serving.orders import Complaint, Order, Report
-from resolver.errors import Fault
+from resolver.errors import Fault, first_fault
 
 _log: Final = logging.getLogger(__name__)
 
@@ -78,12 +78,6 @@ def run(serve: Callable[[Order, Life], Awaitable[None]]) -> NoReturn:
         _log.error("%s", fault)
         _report(reports, Report(complaint=complaint))
     sys.exit(1 if complaint else 0)
-
-
-def first_fault(error: BaseExceptionGroup[Fault]) -> Fault:
-    """Take one of the Faults with which a TaskGroup ended."""
-    first = error.exceptions[0]
-    return first_fault(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def spare_collector() -> None:

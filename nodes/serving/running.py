@@ -11,14 +11,13 @@ from msgspec.structs import replace
 
 from nodes.listening import Address, reserved
 from nodes.serving.alone import Alone
-from nodes.serving.child import first_fault
 from nodes.serving.run_folder import run_folder
 from nodes.serving.started import Started
 from nodes.serving.stopping import Stopping
 from nodes.serving.supervisor import Supervisor, worker_count
 from nodes.settings import NodeSettings, check
 from resolver.clock import SystemClock
-from resolver.errors import Fault
+from resolver.errors import Fault, first_fault
 
 BY_FORCE: Final = 128 + signal.SIGINT
 """Exit code of a node that was interrupted twice."""

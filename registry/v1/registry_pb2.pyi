@@ -102,15 +102,13 @@ class Minted(_message.Message):
     def __init__(self, row: _Optional[int] = ..., identifier: _Optional[str] = ...) -> None: ...
 
 class Statement(_message.Message):
-    __slots__ = ("kind", "actor", "request_id", "key_ids", "accepted_at", "envelope_sha256", "body_sha256", "chunk_sha256", "refused")
+    __slots__ = ("kind", "actor", "request_id", "key_ids", "accepted_at", "envelope_sha256", "refused")
     KIND_FIELD_NUMBER: _ClassVar[int]
     ACTOR_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_IDS_FIELD_NUMBER: _ClassVar[int]
     ACCEPTED_AT_FIELD_NUMBER: _ClassVar[int]
     ENVELOPE_SHA256_FIELD_NUMBER: _ClassVar[int]
-    BODY_SHA256_FIELD_NUMBER: _ClassVar[int]
-    CHUNK_SHA256_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     kind: str
     actor: str
@@ -118,10 +116,8 @@ class Statement(_message.Message):
     key_ids: _containers.RepeatedScalarFieldContainer[bytes]
     accepted_at: int
     envelope_sha256: bytes
-    body_sha256: bytes
-    chunk_sha256: bytes
     refused: bytes
-    def __init__(self, kind: _Optional[str] = ..., actor: _Optional[str] = ..., request_id: _Optional[str] = ..., key_ids: _Optional[_Iterable[bytes]] = ..., accepted_at: _Optional[int] = ..., envelope_sha256: _Optional[bytes] = ..., body_sha256: _Optional[bytes] = ..., chunk_sha256: _Optional[bytes] = ..., refused: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, kind: _Optional[str] = ..., actor: _Optional[str] = ..., request_id: _Optional[str] = ..., key_ids: _Optional[_Iterable[bytes]] = ..., accepted_at: _Optional[int] = ..., envelope_sha256: _Optional[bytes] = ..., refused: _Optional[bytes] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("index", "statement", "leaf_hash", "checkpoint", "inclusion_proof")
@@ -168,7 +164,7 @@ class GetImportRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ...) -> None: ...
 
 class GetImportResponse(_message.Message):
-    __slots__ = ("offset", "lines", "chunks", "registered", "replaced", "unchanged", "rejected")
+    __slots__ = ("offset", "lines", "chunks", "registered", "replaced", "unchanged", "rejected", "manifest_sha256")
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     LINES_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +172,7 @@ class GetImportResponse(_message.Message):
     REPLACED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     REJECTED_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_SHA256_FIELD_NUMBER: _ClassVar[int]
     offset: int
     lines: int
     chunks: int
@@ -183,7 +180,8 @@ class GetImportResponse(_message.Message):
     replaced: int
     unchanged: int
     rejected: int
-    def __init__(self, offset: _Optional[int] = ..., lines: _Optional[int] = ..., chunks: _Optional[int] = ..., registered: _Optional[int] = ..., replaced: _Optional[int] = ..., unchanged: _Optional[int] = ..., rejected: _Optional[int] = ...) -> None: ...
+    manifest_sha256: bytes
+    def __init__(self, offset: _Optional[int] = ..., lines: _Optional[int] = ..., chunks: _Optional[int] = ..., registered: _Optional[int] = ..., replaced: _Optional[int] = ..., unchanged: _Optional[int] = ..., rejected: _Optional[int] = ..., manifest_sha256: _Optional[bytes] = ...) -> None: ...
 
 class GetReceiptRequest(_message.Message):
     __slots__ = ("index",)

@@ -5,7 +5,7 @@ Whether an answer is fresh is judged by whoever reads (`resolver.freshness`); wh
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -60,7 +60,8 @@ class MemoryCache:
 
     A key that is dropped leaves a marker, the index at which it changed: an answer that was read as of an older
     state is refused. Markers are bounded; the oldest is forgotten by raising the floor below which every answer is
-    refused.
+    refused. Whoever reads elsewhere for this process asks for them too: `changed` gives a key's marker, None where it
+    has none (the dict's own `get`, like `find`), and `floor` is the index up to which they are forgotten.
     """
 
     def __init__(self, settings: MemorySettings, registry: CollectorRegistry) -> None:
@@ -73,13 +74,20 @@ class MemoryCache:
         # By place: what stands in the dict for a dropped key, so that the key keeps its one place in its queue.
         self._dropped = tuple(Ready(expires=_NEVER, place=place) for place in range(4))
         self._markers: dict[bytes, int] = {}
+        self.changed: Callable[[bytes], int | None] = self._markers.get
         self._floor = 0
         self._newest = 0
         self.hits = self.misses = self.stale = self.refused = 0
-        registry.register(_MemoryMetrics(self))
+        self._metrics = _MemoryMetrics(self)
+        registry.register(self._metrics)
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def floor(self) -> int:
+        """The journal index up to which changes are not remembered one by one."""
+        return self._floor
 
     @property
     def octets(self) -> int:
@@ -89,6 +97,10 @@ class MemoryCache:
     @property
     def evicted(self) -> int:
         return self._found.evicted + self._absent.evicted
+
+    def tell_beside(self, tier: str, verdicts: Mapping[str, int]) -> None:
+        """Tell in the same metrics what a cache counts, by verdict, that is asked after this one."""
+        self._metrics.beside[tier] = verdicts
 
     def put(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> int:
         """Keep what may be kept of these answers, each under its key, and tell how many were entered.
@@ -192,6 +204,7 @@ class _MemoryMetrics(Collector):
 
     def __init__(self, cache: MemoryCache) -> None:
         self._cache = cache
+        self.beside: dict[str, Mapping[str, int]] = {}
 
     def collect(self) -> Iterator[Metric]:
         cache = self._cache
@@ -200,6 +213,9 @@ class _MemoryMetrics(Collector):
         )
         for verdict, count in (("hit", cache.hits), ("miss", cache.misses), ("stale", cache.stale)):
             lookups.add_metric(("memory", verdict), count)
+        for tier, verdicts in self.beside.items():
+            for verdict, count in verdicts.items():
+                lookups.add_metric((tier, verdict), count)
         refused = CounterMetricFamily(
             "topnode_cache_refused", "Answers not kept, being older than a known change.", labels=("tier",)
         )

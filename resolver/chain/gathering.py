@@ -74,13 +74,7 @@ class _Flight:
         if error is None:
             return self.answers
         if isinstance(error, Fault):
-            raise Fault(
-                error.reason,
-                error.detail,
-                field=error.field,
-                retry_after=error.retry_after,
-                variables=error.variables,
-            )
+            raise error.anew()
         raise error
 
     def by_key(self) -> dict[bytes, Ready]:

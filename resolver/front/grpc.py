@@ -23,7 +23,7 @@ from resolver.front.paging import PageTokens
 from resolver.holders import Holders
 from resolver.query import Asker, Query
 from resolver.routes import RouteTable
-from resolver.rpc.calls import Body, Calls, Context, Method, parse
+from resolver.rpc.calls import Body, Calls, Context, Method, parse, too_large
 from resolver.rpc.errors import error_frame
 from resolver.rpc.serving import Server
 from resolver.store import FORMAT, RecordReader
@@ -148,6 +148,8 @@ class ResolverFront:
             began = monotonic()
             query = None
             try:
+                if len(octets) > bounds.REQUEST_BYTES:
+                    raise too_large(octets)
                 # None where the caller sets no deadline, whatever the stubs say; 0 where it is past.
                 remaining: float | None = context.time_remaining()
                 allowed = longest if remaining is None or remaining > longest else remaining
@@ -175,7 +177,7 @@ class ResolverFront:
         (ready,) = answers
         self._identifiers.by_outcome[ready.outcome] += 1
         if isinstance(ready, Failed):
-            raise _at(ready.fault, "identifier")
+            raise ready.fault.anew(field="identifier")
         return unary(ready.frame)
 
     def _read_batch(self, octets: bytes, deadline: float, asker: Asker) -> Query:
@@ -251,7 +253,7 @@ def _fill_errors(frames: list[bytes], answers: Sequence[Ready]) -> None:
     """Put an error frame in the place of each identifier that went wrong."""
     for position, ready in enumerate(answers):
         if isinstance(ready, Failed):
-            frames[position] = error_frame(_at(ready.fault, field_of(position)))
+            frames[position] = error_frame(ready.fault.anew(field=field_of(position)))
 
 
 def _wanted(request: pb.ListHandlesRequest) -> Wanted:
@@ -261,11 +263,6 @@ def _wanted(request: pb.ListHandlesRequest) -> Wanted:
         page_size=request.page_size,
         page_token=request.page_token,
     )
-
-
-def _at(fault: Fault, field: str) -> Fault:
-    """Say a fault anew, of this field. A fault may be kept for a whole scope, and raising one changes it."""
-    return Fault(fault.reason, fault.detail, field=field, retry_after=fault.retry_after, variables=fault.variables)
 
 
 def _tell_trace(trace: Trace, context: Context) -> None:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError, Message
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
+from resolver.bounds import REQUEST_BYTES
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.rpc.errors import DETAILS_KEY, code_of, status_of
@@ -49,6 +50,11 @@ def parse(message: type[_Message], octets: bytes) -> _Message:
         # The messages that read identifiers as bytes are known to callers by their names without "Octets".
         name = str(message.DESCRIPTOR.full_name).removesuffix("Octets")
         raise Fault(Reason.REQUEST_MALFORMED, f"The request is not a {name}.", variables={"message": name}) from None
+
+
+def too_large(octets: bytes) -> Fault:
+    """Say that a message is larger than REQUEST_BYTES; whoever serves a method asks that before all else."""
+    return Fault(Reason.REQUEST_TOO_LARGE, variables={"bytes": str(len(octets)), "allowed": str(REQUEST_BYTES)})
 
 
 class Method:
@@ -113,12 +119,22 @@ class Calls:
         return method
 
     def serve(self, name: str, body: Body) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        """Make a unary method of its body, on raw bytes both ways."""
-        return grpc.unary_unary_rpc_method_handler(self._counted(name, body))
+        """Make a unary method of its body, on raw bytes both ways. Larger requests are REQUEST_TOO_LARGE."""
+
+        async def bounded(request: bytes, context: Context) -> bytes:
+            if len(request) > REQUEST_BYTES:
+                raise too_large(request)
+            return await body(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(self._counted(name, bounded))
 
     def serve_stream(self, name: str, body: StreamBody) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        """Make a method of its body whose request is a stream of messages."""
-        return grpc.stream_unary_rpc_method_handler(self._counted(name, body))
+        """Make a method of its body whose request is a stream of messages, each bounded like a request."""
+
+        async def bounded(requests: AsyncIterator[bytes], context: Context) -> bytes:
+            return await body(_bounded(requests), context)
+
+        return grpc.stream_unary_rpc_method_handler(self._counted(name, bounded))
 
     def _counted(
         self, name: str, body: Callable[[_Request, Context], Awaitable[bytes]]
@@ -156,3 +172,10 @@ class Calls:
         return calls, took
 
     describe = collect
+
+
+async def _bounded(requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for octets in requests:
+        if len(octets) > REQUEST_BYTES:
+            raise too_large(octets)
+        yield octets

@@ -106,7 +106,7 @@ def error_frame(fault: Fault) -> bytes:
 
 
 def _closest(code: grpc.StatusCode, text: str) -> Reason:
-    # gRPC refuses an oversized message on its own and gives it the code of any other exhaustion.
+    # What is much too large gRPC refuses on its own, with the code of any other exhaustion.
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in text:
         return Reason.REQUEST_TOO_LARGE
     return _CLOSEST.get(code, Reason.INTERNAL)

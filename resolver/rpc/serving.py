@@ -20,6 +20,9 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 _NONE: Final[Mapping[str, Handler]] = MappingProxyType({})
 
+MESSAGE_BYTES: Final = 2 * REQUEST_BYTES
+"""What gRPC itself refuses, without a reason of ours. Methods refuse what is larger than a request and tell why."""
+
 _LONGEST: Final = 20 * 86_400
 """Seconds: gRPC counts milliseconds in 31 bits."""
 
@@ -157,7 +160,7 @@ def _options(settings: ServingSettings) -> list[tuple[str, int]]:
     return [
         ("grpc.so_reuseport", 1),
         # A larger message is refused on its length alone, before any of it is kept.
-        ("grpc.max_receive_message_length", REQUEST_BYTES),
+        ("grpc.max_receive_message_length", MESSAGE_BYTES),
         # Only what is not compressed: a small compressed message can be a very large one.
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_concurrent_streams", settings.streams),

@@ -15,7 +15,7 @@ from msgspec import Struct
 from resolver.routes import Prefix
 from resolver.trust.actors import Node
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The number of the format in which stores are written. Another one is refused."""
 
 CHANGES_KEPT: Final = 100_000
@@ -25,11 +25,13 @@ CHANGES_KEPT: Final = 100_000
 class Fetched(Struct, frozen=True):
     """What a store holds for a batch of keys, in their order, None where it holds nothing.
 
-    `as_of` is the journal index of the state that was read.
+    `as_of` is the journal index of the state that was read. `shared` is for how many of the keys a cache in front of
+    the store answered.
     """
 
     bodies: list[bytes | None]
     as_of: int
+    shared: int = 0
 
 
 class Listed(Struct, frozen=True):
@@ -64,8 +66,11 @@ class Changes(Struct, frozen=True):
 class RecordReader(Protocol):
     """Reads records. Which encoding is wanted is said by the method's name."""
 
-    async def public(self, keys: Sequence[bytes]) -> Fetched:
-        """Fetch the bodies with the values that everybody may read. Tombstones are bodies with outcome ABSENT."""
+    async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:
+        """Fetch the bodies with the values that everybody may read. Tombstones are bodies with outcome ABSENT.
+
+        `confirmed`: what this process's nearest replica says is not enough. A store without replicas ignores it.
+        """
 
     async def full(self, keys: Sequence[bytes]) -> Fetched:
         """Fetch the bodies with all values: for the write path and for holders, never for a shared cache."""
@@ -86,7 +91,10 @@ class RouteReader(Protocol):
     """Reads the rows of prefixes."""
 
     async def prefixes(self, after: bytes | None, limit: int) -> list[Prefix]:
-        """Give at most `limit` rows, beginning behind the row whose key is `after`; fewer only at the end."""
+        """Give at most `limit` rows, beginning behind the row whose key is `after`; fewer only at the end.
+
+        The order is the store's own. A row that is there throughout is given once.
+        """
 
 
 class FeedReader(Protocol):
@@ -100,7 +108,10 @@ class NodeReader(Protocol):
     """Reads the rows of nodes: who may sign, with which keys."""
 
     async def nodes(self, after: str | None, limit: int) -> list[Node]:
-        """Give at most `limit` rows, beginning behind the node with this identifier; fewer only at the end."""
+        """Give at most `limit` rows, beginning behind the node with this identifier; fewer only at the end.
+
+        The order is the store's own. A row that is there throughout is given once.
+        """
 
 
 class StoreReader(RecordReader, RouteReader, NodeReader, FeedReader, Protocol):
@@ -146,11 +157,14 @@ class JournalReader(Protocol):
     async def tree_head(self) -> bytes:
         """Give what was committed last as the head of the tree; empty before there was a commit."""
 
-    async def answered(self, request: bytes) -> int:
-        """Give the index of the entry that first answered this request, 0 where none did (or too long ago)."""
+    async def answered(self, requests: Sequence[bytes]) -> list[int]:
+        """Give, for each of these requests, the index of the entry that first answered it, 0 where none did.
 
-    async def is_spent(self, nonce: "Nonce") -> bool:
-        """Tell whether this nonce was spent."""
+        None did where it was longer ago than answers are kept, too.
+        """
+
+    async def spent(self, nonces: Sequence["Nonce"]) -> list[bool]:
+        """Tell for each of these nonces whether it was spent."""
 
 
 class Write(Struct, frozen=True, gc=False):
@@ -178,7 +192,10 @@ class Nonce(Struct, frozen=True, gc=False):
 
 
 class Checkpoint(Struct, frozen=True, array_like=True):
-    """How far an import has come: bytes and lines of its input whose rows are durable, and what became of them."""
+    """How far an import has come: bytes and lines of its input whose rows are durable, and what became of them.
+
+    `manifest` is a hash (32 bytes) over the chunks so far.
+    """
 
     offset: int = 0
     lines: int = 0
@@ -187,6 +204,7 @@ class Checkpoint(Struct, frozen=True, array_like=True):
     unchanged: int = 0
     rejected: int = 0
     chunks: int = 0
+    manifest: bytes = bytes(32)
 
 
 class Entry(Struct, frozen=True, gc=False, kw_only=True):

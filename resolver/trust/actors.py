@@ -121,13 +121,6 @@ class NodeTable:
             self._rows[node.node] = node.to_bytes()
             self._by_key.update(dict.fromkeys((key.key_id for key in node.keys), node.node))
 
-    def replace(self, nodes: Iterable[Node]) -> None:
-        """Start afresh with these rows only."""
-        self.applied = 0
-        self._rows.clear()
-        self._by_key.clear()
-        self.put(nodes)
-
     def adopt(self, other: "NodeTable") -> None:
         """Start afresh with what another table holds, which is not used any more: it was filled piece by piece."""
         self.applied = other.applied

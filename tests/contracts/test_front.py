@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from msgspec import Struct
@@ -94,7 +95,7 @@ class Index:
     def __init__(self, *identifiers: str) -> None:
         self._texts = {text.upper().encode(): text for text in identifiers}
 
-    async def public(self, keys: Sequence[bytes]) -> Fetched:
+    async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:  # noqa: ARG002 - no replicas
         return Fetched([None for _ in keys], 0)
 
     full = public
@@ -529,10 +530,27 @@ async def test_a_field_of_a_later_version_is_passed_over(front: Running, caller:
     assert tuple(front.asked.identifiers) == (b"88.111/a",)
 
 
-async def test_a_message_of_five_mebibytes_is_refused_unread(front: Running, caller: Caller) -> None:
-    code, fault = await refused(caller.raw("Resolve", octets_field(1, b"x" * (5 << 20))))
-    assert (code, fault.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, Reason.REQUEST_TOO_LARGE)
+@pytest.mark.parametrize("signs", [None, HOLDER], ids=["unsigned", "signed"])
+@pytest.mark.parametrize("method", ["Resolve", "BatchResolve", "ListHandles", "GetNodeInfo"])
+async def test_a_message_of_five_mebibytes_is_refused_unread(
+    front: Running, method: str, signs: Signs | None
+) -> None:
+    """With its reason on the wire, where every client can read it: no code of ours stands between."""
+    request = octets_field(1, b"x" * (5 << 20))
+    async with grpc.aio.insecure_channel(front.address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await Caller(channel, signs).raw(method, request)
+    trailing = dict(raised.value.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert status.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert (info.domain, info.reason) == ("topnode", "REQUEST_TOO_LARGE")
+    assert dict(info.metadata) == {"bytes": str(len(request)), "allowed": str(bounds.REQUEST_BYTES)}
     assert not front.below.chain.asked
+    counted = {"method": method, "code": "RESOURCE_EXHAUSTED"}
+    assert front.below.registry.get_sample_value("topnode_resolver_calls_total", counted) == 1
 
 
 async def test_an_unknown_method_is_unimplemented(caller: Caller) -> None:
@@ -771,7 +789,16 @@ async def test_pages_join_to_the_whole_listing(front_start: Start) -> None:
         listed = list(itertools.chain(*pages))
         assert sorted(listed) == sorted({f"88.111/Part-{number}" for number in range(250)})
         assert [len(page) for page in await _all_pages(caller, "88.111")] == [100, 100, 50]
-        assert len(await _all_pages(caller, "88.111", page_size=1_000_000)) == 1
+
+
+async def test_a_page_is_never_longer_than_its_bound(front_start: Start) -> None:
+    """Whatever is asked for: one identifier more than a page may have comes on a page of its own."""
+    index = Index(*(f"88.111/Part-{number}" for number in range(bounds.LIST_PAGE + 1)))
+    async with calling(await front_start(index=index, routes=_routes()), signs=HOLDER) as caller:
+        for size in (1_000_000, 2**31 - 1, bounds.LIST_PAGE):
+            pages = await _all_pages(caller, "88.111", page_size=size)
+            assert [len(page) for page in pages] == [1_000, 1]
+        assert len({*itertools.chain(*pages)}) == 1_001
 
 
 async def test_derived_prefixes_are_those_by_segments(front_start: Start) -> None:
@@ -913,6 +940,7 @@ async def test_a_node_tells_who_it_is_and_what_it_bounds(caller: Caller) -> None
     assert (told.wire_version, told.store_format, told.applied_index) == ("topnode.resolver.v1", FORMAT, 42)
     assert not told.recursion_available
     assert list(told.answer_tiers) == ["memory", "store"]
+    assert told.bounds.answers_kept_seconds == 7_776_000  # 90 days, which clients rely on
     for field in pb.Bounds.DESCRIPTOR.fields:
         name = field.name.removesuffix("_seconds").upper()
         assert getattr(told.bounds, field.name) == getattr(bounds, name)

@@ -9,11 +9,13 @@ from typing import Any, Final
 
 import grpc
 import pytest
+from google.rpc import error_details_pb2, status_pb2
 from prometheus_client import CollectorRegistry, generate_latest
 
 from resolver import bounds, chain, wire
 from resolver.cache.memory import MemoryCache, MemorySettings
-from resolver.clock import SystemClock
+from resolver.chain.admission import AdmissionSettings
+from resolver.clock import Clock, SetClock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.following import Following, FollowingSettings
 from resolver.front.grpc import SERVICE, TRACE_KEY, FrontSettings, NodeCard, ResolverFront
@@ -100,8 +102,12 @@ def shown(results: list[pb.BatchResult]) -> list[bool]:
 
 
 @asynccontextmanager
-async def _over(store: EmbeddedWriter) -> AsyncIterator[Node]:
-    clock, registry, routes, nodes = SystemClock(), CollectorRegistry(), RouteTable(), NodeTable()
+async def _over(
+    store: EmbeddedWriter,
+    settings: chain.ChainSettings = chain.ChainSettings(),  # noqa: B008 - it is frozen
+    clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+) -> AsyncIterator[Node]:
+    registry, routes, nodes = CollectorRegistry(), RouteTable(), NodeTable()
     cache = MemoryCache(MemorySettings(), registry)
     # A store's feed is looked at when the test says so, and what was seen then stays current for the whole test.
     feed = FollowingSettings(bypass_after=Duration(600))
@@ -116,7 +122,7 @@ async def _over(store: EmbeddedWriter) -> AsyncIterator[Node]:
         cache=cache,
         following=following,
         holders=holders,
-        settings=chain.ChainSettings(),
+        settings=settings,
         registry=registry,
     )
     front = ResolverFront(
@@ -148,12 +154,17 @@ def _stub(channel: grpc.aio.Channel) -> Any:
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    with closing(EmbeddedWriter.open(tmp_path / "store", owner=OWNER)) as store:
+    async with _filled(tmp_path) as store, _over(store) as node:
+        yield node
+
+
+@asynccontextmanager
+async def _filled(folder: Path) -> AsyncIterator[EmbeddedWriter]:
+    with closing(EmbeddedWriter.open(folder / "store", owner=OWNER)) as store:
         await put(store, prefixes=PREFIXES, nodes=[row(HOLDER), row("88.112")])
         await put(store, [write(GUARDED, secret=SECRET), write(OTHERS, secret=SECRET)])
         await put(store, [*writes(PARTS), *writes(["88.112/copy"]), write("88.111/gone", deleted=True)])
-        async with _over(store) as node:
-            yield node
+        yield store
 
 
 async def test_what_is_registered_comes_back_singly_and_in_batches(node: Node) -> None:
@@ -264,6 +275,40 @@ async def test_a_listing_pages_through_the_store(node: Node) -> None:
 async def test_the_node_tells_the_index_that_it_has_applied(node: Node) -> None:
     told = await node.stub.GetNodeInfo(pb.GetNodeInfoRequest())
     assert told.applied_index == await node.store.head()
+
+
+# --- a rate for each caller ----------------------------------------------------------------------------------------
+
+
+async def test_a_caller_beyond_its_rate_is_refused_and_told_when_to_come_again(tmp_path: Path) -> None:
+    """A setting, the chain and the wire together; others are answered meanwhile, and after the wait this one too."""
+    settings = chain.ChainSettings(admission=AdmissionSettings(rate=100, burst=1_000))
+    clock = SetClock(wall=time.time())
+    async with _filled(tmp_path) as store, _over(store, settings, clock) as node:
+        assert len(await node.batch(*["88.111/Part-1"] * 1_000)) == 1_000
+        batch, single = pb.BatchResolveRequest(identifiers=PARTS), pb.ResolveRequest(identifier=PARTS[0])
+        assert await _rate_limited(node.stub.BatchResolve(batch)) == len(PARTS) * 10_000_000
+        assert await _rate_limited(node.stub.Resolve(single)) == 10_000_000
+        assert shown(await node.signed(HOLDER, GUARDED)) == [True]
+        clock.advance(len(PARTS) / 100)
+        assert len(await node.batch(*PARTS)) == len(PARTS)
+        assert await _rate_limited(node.stub.Resolve(single)) == 10_000_000
+        refused = node.registry.get_sample_value("topnode_admission_refused_total", {"reason": "RATE_LIMITED"})
+    assert refused == 3
+
+
+async def _rate_limited(call: Any) -> int:
+    """Check that a call is refused for its caller's rate, and give the nanoseconds after which it may come again."""
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        await call
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    trailing = dict(raised.value.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert [status.details[0].Unpack(info), status.details[1].Unpack(retry)] == [True, True]
+    assert (info.domain, info.reason) == ("topnode", "RATE_LIMITED")
+    nanoseconds: int = retry.retry_delay.ToNanoseconds()
+    return round(nanoseconds, -3)
 
 
 # --- values that only their holder may read ------------------------------------------------------------------------

@@ -12,9 +12,9 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
-from registry.opening import IMPORT_METHOD
+from registry.methods import IMPORT_METHOD, SERVICE
 from registry.rows import PrefixRow
-from registry.service import SERVICE, RegistryService
+from registry.service import RegistryService
 from registry.settings import RegistrySettings
 from registry.v1 import registry_pb2 as pb
 from resolver.bounds import CHUNK_BYTES
@@ -24,13 +24,14 @@ from resolver.rpc.channels import ChannelSettings, open_channel
 from resolver.rpc.errors import fault_of, fault_of_rpc_error
 from resolver.rpc.serving import ServingSettings, build_server
 from resolver.trust.envelopes import Envelope, Signature
+from resolver.trust.heads import LIFETIME, SKEW
 from resolver.trust.keys import PrivateKey
 from resolver.trust.notes import open_checkpoint
 from resolver.trust.queries import QUERY_KEY, sign_query
 from resolver.trust.receipts import Receipt, check_envelope, check_receipt
 from tests.gated_store import GatedStore
 from tests.signing import SUBMIT, Signing, registering
-from tests.small_registry import SmallRegistry, chunk_of, identifier_row, import_body, opened
+from tests.small_registry import SmallRegistry, application, chunk_of, identifier_row, import_body, opened
 
 NODE: Final = "88.111"
 KIND: Final = "identifiers.v1"
@@ -434,12 +435,43 @@ async def test_a_chunk_is_one_entry_and_tells_how_far_its_import_has_come(here: 
     assert here.small.registry.journal.size == size + 1 == response.receipt.index
     check_receipt(receipt_of(response.receipt), await here.verifier_key())
     statement = pb.Statement.FromString(response.receipt.statement)
-    assert (statement.kind, statement.chunk_sha256) == ("import.v1", sha256(chunk).digest())
+    assert (statement.kind, statement.envelope_sha256) == ("import.v1", sha256(envelope.envelope).digest())
     again = await here.wire.send_import(envelope, *_pieces(chunk))
     assert (again.registered, again.repeated_answer, again.receipt.index) == (10, True, size + 1)
     asked = pb.GetImportRequest(name="corpus").SerializeToString()
     reached = pb.GetImportResponse.FromString(await here.inside.call("GetImport", asked))
     assert (reached.chunks, reached.registered, reached.rejected) == (1, 10, 2)
+    assert reached.manifest_sha256 == sha256(bytes(32) + sha256(chunk).digest()).digest()
+
+
+async def test_an_import_that_need_not_come_is_told_so_before_its_chunk(here: Place) -> None:
+    """One that was answered gets its first answer, and one that is not fresh is refused, as soon as it has begun."""
+    chunk = _chunk()
+    envelope = _named(here, chunk, 10, "one", is_last=False)
+    await here.wire.send_import(envelope, *_pieces(chunk))
+    again = await begun(here, envelope)
+    assert (again.registered, again.repeated_answer) == (10, True)
+    assert again.receipt.index == here.small.registry.journal.size
+    with pytest.raises(Fault) as caught:
+        await begun(here, _named(here, chunk, 10, "one", is_last=True))
+    assert caught.value.reason is Reason.REQUEST_ID_REUSED
+    late = _named(here, chunk, 10, "two")
+    here.clock.advance(LIFETIME + SKEW + 1)
+    with pytest.raises(Fault) as caught:
+        await begun(here, late)
+    assert caught.value.reason is Reason.ENVELOPE_EXPIRED
+    assert (await begun(here, envelope)).repeated_answer
+
+
+async def begun(here: Place, envelope: pb.ImportRequest) -> pb.ImportResponse:
+    """Send the envelope of an import, and wait for the answer with the chunk held back."""
+    call = here.wire.begin_import()
+    await call.write(envelope.SerializeToString())
+    try:
+        octets: bytes = await call
+    except grpc.aio.AioRpcError as error:
+        raise fault_of_rpc_error(error) from None
+    return pb.ImportResponse.FromString(octets)
 
 
 async def test_an_import_that_is_not_one_is_refused(here: Place) -> None:
@@ -498,6 +530,29 @@ async def test_a_node_is_told_to_everybody(here: Place) -> None:
     with pytest.raises(Fault) as caught:
         await here.wire.call("GetNode", pb.GetNodeRequest(node="88.999").SerializeToString())
     assert caught.value.reason is Reason.NODE_UNKNOWN
+
+
+async def test_what_is_not_committed_yet_is_not_told(here: Place) -> None:
+    """Of nodes and of prefixes, to nobody."""
+    here.small.keys["88.112"] = PrivateKey.generate()
+    application_of = here.signed("node-apply.v1", application("88.112", here.small.keys["88.112"]), actor="88.112")
+    rows = [{"prefix": "88.9", "holder": NODE}]
+    allocation = here.signed("prefix-allocate.v1", {"rows": rows}, actor="local")
+    asked = (
+        ("GetNode", pb.GetNodeRequest(node="88.112").SerializeToString(), Reason.NODE_UNKNOWN),
+        ("GetPrefix", pb.GetPrefixRequest(prefix="88.9").SerializeToString(), Reason.PREFIX_NOT_ALLOCATED),
+    )
+    here.store.hold()
+    coming = [asyncio.create_task(here.wire.submit(each)) for each in (application_of, allocation)]
+    await here.store.committing.wait()
+    for method, octets, reason in asked:
+        with pytest.raises(Fault) as caught:
+            await here.wire.call(method, octets)
+        assert caught.value.reason is reason
+    here.store.release()
+    await asyncio.gather(*coming)
+    for method, octets, _ in asked:
+        assert await here.wire.call(method, octets)
 
 
 async def test_operators_page_through_the_nodes(here: Place) -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from msgspec.structs import replace
 
-from registry.desk import Answer
+from registry.answers import Answer
 from registry.kinds import IMPORT
 from resolver.clock import SetClock
 from resolver.errors import Fault, Reason
@@ -201,7 +201,7 @@ def _chunk(envelope: Path) -> bytes:
 async def submit(small: SmallRegistry, octets: bytes, chunk: bytes = b"") -> Answer:
     """Submit a request, whatever its kind."""
     if kind_of(Envelope.from_bytes(octets).payload_type) == IMPORT:
-        return await small.registry.take_import(small.registry.admit_import(octets), chunk)
+        return await small.take_import(octets, chunk)
     return await small.registry.submit(octets)
 
 

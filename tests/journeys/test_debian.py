@@ -9,16 +9,24 @@ import json
 import re
 import subprocess
 import sys
+import urllib.request
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
 from nodes.client import Client
+from nodes.demo.asking import Connection, read
 from nodes.demo.node import running
+from nodes.serving.started import Started
 from resolver.answer import Answer, Outcome, Standing
+from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.errors import Fault
+from resolver.query import Mode
 
 pytestmark = [
     pytest.mark.needs("debian-index"),
@@ -38,6 +46,7 @@ FIELDS = {
     "SUMMARY": "Description",
 }
 CALLERS = 32
+CONNECTIONS = 8
 
 Wanted = dict[str, dict[str, bytes]]
 
@@ -88,23 +97,39 @@ async def _load(rows: Path, data: Path) -> dict[str, int]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(rows: Path, wanted: Wanted) -> AsyncIterator[Client]:
-    """Run a node, load the rows through it, and give a client."""
+async def node(rows: Path, wanted: Wanted) -> AsyncIterator[Started]:
+    """Run a node, and load the rows through it."""
     data = rows.parent / "data"
     async with running(data, workers=2, log=rows.parent / "log") as node:
         summary = await _load(rows, data)
         assert (summary["registered"], summary["rejected"]) == (len(wanted) + 1, 0)  # one is the prefix
-        async with Client(node.address) as client:
-            yield client
+        yield node
 
 
-async def test_every_package_comes_back_value_by_value(client: Client, wanted: Wanted) -> None:
-    """Singly and in batches: each value of each package, under its registered spelling, and nothing besides."""
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def client(node: Started) -> AsyncIterator[Client]:
+    async with Client(node.address) as client:
+        yield client
+
+
+async def test_every_package_comes_back_value_by_value_singly(node: Started, wanted: Wanted) -> None:
+    """Each by a call of its own, which the node counts: each value under its registered spelling, nothing besides."""
     assert len(wanted) > 10_000
-    singly = await _singly(client, list(wanted))
-    assert _differences(wanted, singly) == []
-    in_batches = await client.resolve_batch(list(wanted))
-    assert _differences(wanted, in_batches) == []
+    before = await _calls(node)
+    assert _differences(wanted, await _singly(node, list(wanted))) == []
+    counted = await _calls(node) - before
+    assert counted["Resolve"] >= len(wanted)
+    assert counted["BatchResolve"] == 0
+
+
+async def test_every_package_comes_back_value_by_value_in_batches(
+    node: Started, client: Client, wanted: Wanted
+) -> None:
+    before = await _calls(node)
+    assert _differences(wanted, await client.resolve_batch(list(wanted))) == []
+    counted = await _calls(node) - before
+    assert counted["BatchResolve"] >= len(wanted) // BATCH_IDENTIFIERS
+    assert counted["Resolve"] == 0
 
 
 async def test_what_is_not_in_the_index_is_absent(client: Client, wanted: Wanted) -> None:
@@ -115,19 +140,42 @@ async def test_what_is_not_in_the_index_is_absent(client: Client, wanted: Wanted
     assert {answer.outcome if isinstance(answer, Answer) else answer for answer in answers} == {Outcome.ABSENT}
 
 
-async def _singly(client: Client, names: Sequence[str]) -> list[Answer | Fault]:
-    """Resolve one after another, by several callers at once; the answers in the order of the names."""
+async def _singly(node: Started, names: Sequence[str]) -> list[Answer | Fault]:
+    """Resolve each by a unary call, several at once; the answers in the order of the names.
+
+    Not by the client: what is asked of that at the same time travels in batches.
+    """
     answers: dict[str, Answer | Fault] = {}
     rest = iter(names)
 
-    async def call() -> None:
+    async def call(connection: Connection) -> None:
         for name in rest:
-            answers[name] = await client.resolve(name)
+            (answers[name],) = read(await connection.send([name], Mode.LOCAL), 1)
 
-    async with asyncio.TaskGroup() as callers:
-        for _ in range(CALLERS):
-            callers.create_task(call())
+    async with AsyncExitStack() as opened, asyncio.TaskGroup() as callers:
+        for _ in range(CONNECTIONS):
+            connection = Connection(node.address)
+            opened.push_async_callback(connection.close)
+            for _ in range(CALLERS // CONNECTIONS):
+                callers.create_task(call(connection))
     return [answers[name] for name in names]
+
+
+async def _calls(node: Started) -> Counter[str]:
+    """Give the answered calls of all workers by their method, as the node's metrics tell them."""
+    text = await asyncio.to_thread(_metrics, node)
+    calls: Counter[str] = Counter()
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            if sample.name == "topnode_resolver_calls_total" and sample.labels["code"] == "OK":
+                calls[sample.labels["method"]] += int(sample.value)
+    return calls
+
+
+def _metrics(node: Started) -> str:
+    with urllib.request.urlopen(f"http://{node.admin}/metrics", timeout=10) as answer:
+        text: str = answer.read().decode()
+    return text
 
 
 def _differences(wanted: Wanted, answers: Sequence[Answer | Fault]) -> list[str]:

@@ -1,5 +1,6 @@
 """The demo, as somebody runs it who has just cloned the project; with fewer registrations than it has by itself."""
 
+import asyncio
 import json
 import os
 import re
@@ -7,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +19,40 @@ import pytest
 from nodes.demo.corpus import Corpus
 from nodes.demo.place import Place
 from nodes.demo.shelf import Shelf
+from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES
+from registry.v1 import registry_pb2 as pb
 from resolver.clock import SetClock
 from resolver.handle import Handle
+from resolver.store.embedded import EmbeddedReader
+from resolver.v1 import resolver_pb2
+from tests.journeys.conftest import TopNode
 
 REGISTRATIONS = 5_000
 SECONDS = 100
+PACKAGES_SECONDS = 250
+
+ENTERPRISES = {each.prefix for node in SECONDARY_NODES for each in node.enterprises}
+LATER_ENTERPRISES = {each.prefix for node in PLANNED_NODES for each in node.enterprises}
+NODES = {node.prefix for node in (*SECONDARY_NODES, *PLANNED_NODES)} | ENTERPRISES | LATER_ENTERPRISES
 
 
 class Demo:
     """Runs the command with folders of its own, so that everything it leaves behind is seen."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *size: str) -> None:
+        self.size = size
         self.data = folder / "demo"
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         self.environment = {**os.environ, "TMPDIR": str(self.temporary)}
 
     def command(self, *options: str) -> list[str]:
-        size = ["--registrations", str(REGISTRATIONS), "--no-packages", "--data", str(self.data)]
-        return [sys.executable, "-m", "nodes", "demo", *size, *options]
+        return [sys.executable, "-m", "nodes", "demo", *self.size, "--data", str(self.data), *options]
 
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *options: str, seconds: float = SECONDS) -> subprocess.CompletedProcess[str]:
         command = self.command(*options)
         return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=SECONDS
+            command, env=self.environment, capture_output=True, text=True, check=False, timeout=seconds
         )
 
     def left(self) -> list[str]:
@@ -51,7 +64,7 @@ class Demo:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Demo:
-    return Demo(tmp_path)
+    return Demo(tmp_path, "--registrations", str(REGISTRATIONS), "--no-packages")
 
 
 def _report(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -69,6 +82,12 @@ def _check(report: dict[str, Any]) -> None:
     assert {each["name"] for each in report["node"]["processes"]} == {"supervisor", "owner", "worker-0", "worker-1"}
 
 
+def _check_loaded(report: dict[str, Any]) -> None:
+    """Each enterprise registered for itself, in signed requests whose receipts came back."""
+    assert report["loaded"]["rows"] == REGISTRATIONS
+    assert report["loaded"]["receipts"] >= len(ENTERPRISES)
+
+
 def _is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -77,7 +96,7 @@ def test_it_shows_a_node_and_leaves_nothing_and_is_quicker_the_second_time(demo:
     """Twice, and then it is cleaned away."""
     first = _report(demo.run("--json"))
     _check(first)
-    assert first["loaded"]["rows"] == REGISTRATIONS
+    _check_loaded(first)
     second = _report(demo.run("--json"))
     _check(second)
     assert second["loaded"] is None
@@ -121,12 +140,47 @@ def test_interrupted_it_leaves_nothing_running(demo: Demo, number: signal.Signal
     assert demo.left() == []
 
 
-def test_a_kept_store_can_be_served(demo: Demo) -> None:
-    ended = demo.run("--keep")
-    assert ended.returncode == 0, ended.stderr
-    said = re.search(r"topnode serve top --data (\S+)", ended.stdout)
+def test_a_kept_store_can_be_served_and_its_journal_names_everybody_who_joined(demo: Demo, top_node: TopNode) -> None:
+    """Nothing went past the registry: each node applied with a key of its own, and registered what is its own."""
+    ended = demo.run("--keep", "--json")
+    report = _report(ended)
+    _check(report)
+    _check_loaded(report)
+    said = re.search(r"topnode serve top --data (\S+)", ended.stderr)
     assert said
-    assert (Path(said[1]) / "data.mdb").exists()
+    actors = asyncio.run(_actors(Path(said[1])))
+    assert sorted(actors["node-apply.v1"]) == sorted(NODES)
+    assert len(NODES) >= 32 + 5
+    assert actors["node-review.v1"] == ["local"] * len(NODES)
+    assert set(actors["identifiers.v1"]) == ENTERPRISES | LATER_ENTERPRISES
+    assert set(actors) == {"node-apply.v1", "node-review.v1", "prefix-allocate.v1", "identifiers.v1"}
+    answer = top_node(data=Path(said[1])).resolve(Corpus(REGISTRATIONS).identifier(0))
+    assert answer.outcome == resolver_pb2.OUTCOME_FOUND
+
+
+async def _actors(data: Path) -> dict[str, list[str]]:
+    """Who signed the entries of a store's journal, by their kind."""
+    actors = defaultdict(list)
+    with closing(EmbeddedReader.open(data)) as reader:
+        for octets in await reader.statements(0, await reader.head()):
+            statement = pb.Statement.FromString(octets)
+            actors[statement.kind].append(statement.actor)
+    return actors
+
+
+@pytest.mark.needs("debian-index")
+@pytest.mark.timeout(PACKAGES_SECONDS + 50)
+def test_the_packages_of_this_machine_are_registered_and_resolved_back(tmp_path: Path) -> None:
+    """The demo's last act, which it plays wherever there is a package index."""
+    demo = Demo(tmp_path, "--registrations", "1000", "--packages")
+    report = _report(demo.run("--json", seconds=PACKAGES_SECONDS))
+    assert (report["wrong"], report["differences"]) == (0, [])
+    packages = report["packages"]
+    assert packages["rows"] > 10_000
+    assert packages["receipts"] >= packages["rows"] / 1_000
+    assert report["right"] > packages["rows"]
+    assert report["registrations"] > 1_000 + packages["rows"]
+    assert demo.left() == []
 
 
 def _keep_wrong_store(demo: Demo) -> None:

@@ -18,6 +18,7 @@ import pytest
 
 from registry.v1 import registry_pb2 as pb
 from resolver.errors import Fault
+from resolver.trust.keys import PrivateKey
 from resolver.trust.receipts import Receipt, check_receipt
 from tests.journeys.conftest import TopNode
 from tests.running_node import RunningNode, wait_until
@@ -104,6 +105,15 @@ def test_a_pinned_key_and_a_former_operator_are_given_by_hand(history: Path, tmp
     # Nobody knows any more who signed as the operator of the data folder.
     said = told(topnode("journal", "verify", "--data", data, "--verifier-key", key, "--json"), code=1)
     assert said["findings"][0]["kind"] == "signature"
+    verifying = ("journal", "verify", "--data", data, "--verifier-key", key, "--former")
+    (tmp_path / "former.pem").write_text(PrivateKey.from_file(history / "operator.pem").public.to_pem())
+    said = told(topnode(*verifying, f"local={tmp_path}/former.pem", "--json"))
+    assert (said["entries"], said["found"], said["findings"]) == (ENTRIES, 0, [])
+    # A key that is somebody else's, and the right one under another name.
+    (tmp_path / "stranger.pem").write_text(PrivateKey.generate().public.to_pem())
+    for former in (f"local={tmp_path}/stranger.pem", f"wang={tmp_path}/former.pem"):
+        said = told(topnode(*verifying, former, "--json"), code=1)
+        assert said["found"] > 0
     misspelled = topnode("journal", "verify", "--data", data, "--former", "local")
     assert (misspelled.returncode, b"equals sign" in misspelled.stderr) == (2, True)
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from registry.parts import BOUNDS
 from resolver.errors import Fault, Reason
 from resolver.record import Record
 from resolver.store.embedded import EmbeddedReader, current_owner
@@ -24,7 +25,7 @@ from tests.topnode import started, told, topnode
 
 PREFIX = {"prefix": "88.1", "holder": "88.1"}
 COUNT = 50_000
-"""Rows of three chunks and a bit."""
+"""Rows of six chunks and a bit."""
 
 
 def row(number: int, data: str = "x") -> dict[str, Any]:
@@ -302,10 +303,11 @@ def test_standard_input_goes_on_under_its_name(tmp_path: Path, whole: dict[str, 
         assert child.stdin
         child.stdin.write(octets[: len(octets) * 4 // 5])
         child.stdin.flush()
-        wait_until(lambda: head(data) >= 2)
+        # All whole chunks of that: it cannot end before its input does.
+        wait_until(lambda: head(data) >= 4)
         child.kill()
     summary = told(topnode(*load, "--json", input=octets))
-    assert 0 < summary["resumed_at_line"] < COUNT
+    assert COUNT // 2 < summary["resumed_at_line"] < COUNT
     assert held(data) == whole
 
 
@@ -316,7 +318,8 @@ def test_another_input_under_a_used_name_is_told(tmp_path: Path) -> None:
         assert child.stdin
         child.stdin.write(octets[: len(octets) * 4 // 5])
         child.stdin.flush()
-        wait_until(lambda: head(data) >= 2)
+        # All whole chunks of that: it cannot end before its input does.
+        wait_until(lambda: head(data) >= 4)
         child.kill()
     run = topnode(*load, input=octets[:1_000])
     assert run.returncode == 1
@@ -355,14 +358,14 @@ def test_an_operator_from_the_settings_signs(tmp_path: Path, top_node: TopNode) 
     for arguments, reason in (
         (("--key", tmp_path / "stranger.key"), b"KEY_UNKNOWN"),
         (("--key", tmp_path / "wang.key"), b"ACTOR_MISMATCH"),
-        (("--operator", "wang"), b"ACTOR_MISMATCH"),
+        (("--actor", "wang"), b"ACTOR_MISMATCH"),
         (("--key", tmp_path / "nowhere"), b"FILE_UNREADABLE"),
         (("--key", tmp_path / "wang.pem"), b"FILE_UNREADABLE"),
     ):
         run = topnode(*load, *arguments)
         assert (run.returncode, reason in run.stderr) == (1, True), run.stderr
         assert head(node.data) == 0
-    assert told(topnode(*load, "--operator", "wang", "--key", tmp_path / "wang.key"))["registered"] == 11
+    assert told(topnode(*load, "--actor", "wang", "--key", tmp_path / "wang.key"))["registered"] == 11
 
 
 def test_without_a_node_the_key_beside_the_store_signs(tmp_path: Path) -> None:
@@ -475,9 +478,12 @@ def test_through_the_node_that_owns_the_store(
 def test_a_part_with_nothing_but_refused_rows(tmp_path: Path, top_node: TopNode) -> None:
     """The answer to it is longer than what gRPC takes by default."""
     node = top_node()
-    rows = [{"identifier": f"99.{number}/a", "values": [], "registrant": "." * 300} for number in range(COUNT)]
+    taken = {"prefix": "99." + "9" * 600, "holder": "99"}
+    told(topnode("load", written(tmp_path / "taken", [taken]), "--data", node.data, "--json"))
+    # Each refusal names the prefix, so that those of one chunk come to some 6 MiB.
+    rows = [{**taken, "holder": "98"}] * BOUNDS.lines
     summary = told(topnode("load", written(tmp_path / "rows", rows), "--data", node.data, "--json"), 3)
-    assert summary["rejected"] == COUNT
+    assert (summary["rejected"], summary["reasons"]) == (BOUNDS.lines, {"PREFIX_EXISTS": BOUNDS.lines})
 
 
 def test_a_load_through_a_node_that_is_killed_goes_on(

@@ -17,6 +17,9 @@ from tests.topnode import started, told, topnode
 SECONDARY: Final = "88.111"
 ENTERPRISE: Final = "88.111.1"
 
+MANY: Final = 150_000
+"""Rows that take many seconds, of which the first few are enough to see that the rest is on its way."""
+
 
 class Members:
     """A node with an operator, a secondary node and an enterprise of it, and the files of their keys."""
@@ -47,8 +50,11 @@ class Members:
         told(self.run("prefix", "allocate", SECONDARY, "--holder", SECONDARY, "--json"))
         told(self.run("prefix", "allocate", ENTERPRISE, "--holder", ENTERPRISE, "--json", actor=SECONDARY))
 
-    def resolve(self, *arguments: object) -> int:
-        return topnode("resolve", "--node", self.node.address, "--timeout", "20s", *arguments).returncode
+    def resolve(self, *identifiers: object) -> list[str]:
+        """Give what is found: "found", another outcome, or the reason of an error."""
+        run = topnode("resolve", "--node", self.node.address, "--timeout", "20s", "--json", *identifiers)
+        answers = [json.loads(line) for line in run.stdout.splitlines()]
+        return [answer["error"]["reason"] if "error" in answer else answer["outcome"] for answer in answers]
 
 
 @pytest.fixture(scope="module")
@@ -178,13 +184,13 @@ def test_a_prefix_from_its_application_to_its_end(members: Members, tmp_path: Pa
     assert b"PREFIX_NOT_HELD" in foreign.stderr
 
 
-def test_a_suspended_prefix_is_silent_within_a_second(members: Members, tmp_path: Path) -> None:
+def test_what_lies_below_a_prefix_that_is_disabled_is_refused(members: Members, tmp_path: Path) -> None:
     told(members.run("prefix", "allocate", "88.116", "--holder", SECONDARY, "--json"))
     file = rows(tmp_path / "rows", 0, 3, "88.116")
     told(members.run("register", file, "--json", actor=SECONDARY))
-    wait_until(lambda: members.resolve("88.116/SN-000000") == 0)
+    wait_until(lambda: members.resolve("88.116/SN-000000") == ["found"])
     told(members.run("prefix", "state", "88.116", "disabled", "--json"))
-    wait_until(lambda: members.resolve("88.116/SN-000000") == 1)
+    wait_until(lambda: members.resolve("88.116/SN-000000") == ["PREFIX_DISABLED"])
 
 
 # --- identifiers and receipts --------------------------------------------------------------------------------------
@@ -201,7 +207,7 @@ def test_a_file_is_registered_resolved_and_proven(members: Members, tmp_path: Pa
     assert summary["reasons"] == {"PREFIX_NOT_ALLOCATED": 1, "ROW_MALFORMED": 1}
     assert [json.loads(line)["line"] for line in rejects.read_bytes().splitlines()] == [2_501, 2_503]
     identifier = json.loads(minted.read_bytes())["identifier"]
-    wait_until(lambda: members.resolve(f"{ENTERPRISE}/sn-002499", identifier) == 0)
+    wait_until(lambda: members.resolve(f"{ENTERPRISE}/sn-002499", identifier) == ["found"] * 2)
 
     key = topnode("journal", "key", "--data", members.node.data).stdout.decode().strip()
     # With a pinned key nobody is asked.
@@ -238,23 +244,55 @@ def test_who_does_not_hold_a_prefix_registers_nothing_below_it(members: Members,
 
 
 def test_an_interrupted_registration_goes_on(members: Members, tmp_path: Path) -> None:
-    file = rows(tmp_path / "rows.ndjson", 100_000, 60_000)
+    """At once only one envelope is on its way, so that nearly all of them are left when the first is told."""
+    file = rows(tmp_path / "rows.ndjson", 100_000, MANY)
     state = tmp_path / "state"
     arguments = ("register", file, "--state", state, "--json", "--registry", members.node.started.registry)
     signed = ("--actor", ENTERPRISE, "--key", members.key(ENTERPRISE))
-    running = started(*arguments, *signed)
+    running = started(*arguments, *signed, "--at-once", "1")
     wait_until(lambda: state.exists() and json.loads(state.read_bytes())["lines"] > 0)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said
     assert b"The same command goes on behind it." in said
     reached = json.loads(state.read_bytes())["lines"]
+    assert 0 < reached < MANY
     summary = told(topnode(*arguments, *signed))
-    assert (summary["registered"], summary["resumed_at_line"]) == (60_000, reached)
+    assert (summary["registered"], summary["resumed_at_line"]) == (MANY, reached)
     assert not state.exists()
     other = topnode(*arguments[:-3], "--registry", "127.0.0.1:1", "--timeout", "1s", *signed)
     assert other.returncode == 1
     assert b"NODE_UNREACHABLE" in other.stderr
+
+
+def test_an_interrupted_registration_from_standard_input_says_what_to_give_again(members: Members) -> None:
+    """All rows; but of those that ask for an identifier, each would be given another one."""
+    signed = ("--actor", ENTERPRISE, "--key", members.key(ENTERPRISE), "--at-once", "1")
+    running = started("register", "-", "--registry", members.node.started.registry, *signed)
+    assert running.stdin
+    # More than a pipe holds and the command reads ahead: when all of it was taken, some has been told.
+    made = ({"identifier": f"{ENTERPRISE}/P-{each}", "values": []} for each in range(60_000))
+    running.stdin.write(b"".join(json.dumps(row).encode() + b"\n" for row in made))
+    running.stdin.flush()
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    how = b"Give all rows again: one that names its identifier is not registered twice, one with `mint` is."
+    assert how in b" ".join(said.split())
+
+
+def test_receipts_of_all_commands_stand_in_one_file(members: Members, tmp_path: Path) -> None:
+    """One adds to what another one left."""
+    receipts = tmp_path / "receipts"
+    for number in range(2):
+        file = rows(tmp_path / f"rows{number}", 30_000 + number, 1)
+        told(members.run("register", file, "--receipts", receipts, "--json", actor=ENTERPRISE))
+        told(members.run("node", "suspend", "88.111", "--reason", "x", "--receipt", receipts, "--json"))
+        told(members.run("node", "resume", "88.111", "--receipt", receipts, "--json"))
+    run = members.ask("receipt", "verify", receipts, "--json")
+    kinds = ["identifiers.v1", "node-suspend.v1", "node-resume.v1"]
+    assert [json.loads(line)["kind"] for line in run.stdout.splitlines()] == kinds * 2
+    assert run.returncode == 0
 
 
 def test_a_registration_outlives_a_restart_of_the_node(tmp_path: Path, top_node: TopNode) -> None:
@@ -262,12 +300,12 @@ def test_a_registration_outlives_a_restart_of_the_node(tmp_path: Path, top_node:
     node = top_node(workers=0)
     members = Members(node, tmp_path)
     members.join()
-    file = rows(tmp_path / "rows.ndjson", 0, 60_000)
+    file = rows(tmp_path / "rows.ndjson", 0, MANY)
     state = tmp_path / "state"
     registry = node.started.registry
     running = started(
         "register", file, "--state", state, "--json", "--registry", registry, "--timeout", "60s",
-        "--actor", ENTERPRISE, "--key", members.key(ENTERPRISE),
+        "--at-once", "1", "--actor", ENTERPRISE, "--key", members.key(ENTERPRISE),
     )  # fmt: skip
     wait_until(lambda: state.exists() and json.loads(state.read_bytes())["lines"] > 0)
     node.process.kill()
@@ -277,7 +315,7 @@ def test_a_registration_outlives_a_restart_of_the_node(tmp_path: Path, top_node:
     out, said = running.communicate(timeout=90)
     assert running.returncode == 0, said
     summary = json.loads(out)
-    assert summary["registered"] == 60_000
+    assert summary["registered"] == MANY
     verified = topnode("journal", "verify", "--data", again.data)
     assert verified.returncode == 0, verified.stdout.decode()
 

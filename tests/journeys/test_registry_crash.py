@@ -262,13 +262,17 @@ async def test_a_kill_at_the_first_start_is_in_nobodys_way(tmp_path: Path) -> No
     for number in range(1, 20):
         data = tmp_path / f"data-{number}"
         with started("begin", data, number) as child:
-            if child.wait(60) == 0:
-                break
+            code = child.wait(60)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
         kept = {each.name: each.read_bytes() for each in data.glob("*.pem")} if data.exists() else {}
         async with opened(data, SetClock()) as small:
             await small.join(SECONDARY)
         assert kept.items() <= {each.name: each.read_bytes() for each in data.glob("*.pem")}.items()
         assert await findings(data) == []
+    else:
+        pytest.fail("none of these starts came to its end")
     assert number > 4
 
 

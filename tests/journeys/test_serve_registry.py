@@ -5,6 +5,7 @@ import signal
 import time
 from base64 import b64encode
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from resolver.trust.notes import open_checkpoint
 from resolver.trust.receipts import Receipt, check_receipt
 from resolver.v1 import resolver_pb2
 from tests.certificates import Authority
-from tests.running_node import RunningNode, wait_until
+from tests.running_node import RunningNode, wait_until, within_a_second
 from tests.signing import Signing, registering
 
 TopNode = Callable[..., RunningNode]
@@ -55,21 +56,50 @@ class Member:
 
 
 class Everywhere:
-    """Connections to all resolvers of a node."""
+    """Connections to all resolvers of a node, which are open before anything is asked."""
 
     def __init__(self, top: RunningNode) -> None:
         self._top = top
         self._channels = [top.channel() for _ in range(CONNECTIONS)]
+        for channel in self._channels:
+            grpc.channel_ready_future(channel).result(timeout=30)
 
     def say(self, identifier: str) -> set[str]:
         """What they say: outcomes, and reasons where they refuse."""
         return {self._said(identifier, channel) for channel in self._channels}
+
+    def soon_say(self, expected: str, identifier: str) -> None:
+        """Insist that each says so of an identifier, to every call that begins a second from now or later."""
+        now = time.monotonic()
+        for channel in self._channels:
+            within_a_second(partial(self._says, expected, identifier, channel), since=now, what=expected)
+        assert self.say(identifier) == {expected}
+
+    def soon_refer(self, expected: resolver_pb2.Referral, identifier: str) -> None:
+        """Insist likewise that each refers whoever wants to be referred."""
+        now = time.monotonic()
+        for channel in self._channels:
+            within_a_second(partial(self._refers, expected, identifier, channel), since=now, what=str(expected))
+
+    def _says(self, expected: str, identifier: str, channel: grpc.Channel) -> bool:
+        return self._said(identifier, channel) == expected
 
     def _said(self, identifier: str, channel: grpc.Channel) -> str:
         try:
             return resolver_pb2.Outcome.Name(self._top.resolve(identifier, channel).outcome)
         except Fault as fault:
             return fault.reason.name
+
+    @staticmethod
+    def _refers(expected: resolver_pb2.Referral, identifier: str, channel: grpc.Channel) -> bool:
+        options = resolver_pb2.Options(mode=resolver_pb2.MODE_REFERRAL)
+        request = resolver_pb2.ResolveRequest(identifier=identifier, options=options)
+        call: grpc.UnaryUnaryMultiCallable[bytes, resolver_pb2.ResolveResponse] = channel.unary_unary(
+            "/topnode.resolver.v1.ResolverService/Resolve",
+            response_deserializer=resolver_pb2.ResolveResponse.FromString,
+        )
+        answer = call(request.SerializeToString(), timeout=10).answer
+        return answer.outcome == resolver_pb2.OUTCOME_REFERRAL and answer.referral == expected
 
     def close(self) -> None:
         for channel in self._channels:
@@ -82,17 +112,17 @@ def test_a_node_joins_registers_and_is_suspended(top_node: TopNode, workers: int
     top = top_node(workers=workers)
     everywhere = Everywhere(top)
     member = Member(top)
-    wait_until(lambda: everywhere.say("88.111/A") == {"OUTCOME_ABSENT"}, 1)
+    everywhere.soon_say("OUTCOME_ABSENT", "88.111/A")
     response = member.register("88.111/A", "88.111/B")
     assert list(response.result.outcomes) == [pb.OUTCOME_REGISTERED] * 2
-    wait_until(lambda: everywhere.say("88.111/A") == {"OUTCOME_FOUND"}, 1)
+    everywhere.soon_say("OUTCOME_FOUND", "88.111/A")
     assert top.resolve("88.111/A").version == response.receipt.index
 
     member.operate("prefix-state.v1", {"prefix": NODE, "state": "disabled"})
-    wait_until(lambda: everywhere.say("88.111/A") == {"PREFIX_DISABLED"}, 1)
+    everywhere.soon_say("PREFIX_DISABLED", "88.111/A")
     assert _refused(lambda: member.operate("identifiers.v1", registering("88.111/C"))) == {"PREFIX_DISABLED"}
     member.operate("prefix-state.v1", {"prefix": NODE, "state": "enabled"})
-    wait_until(lambda: everywhere.say("88.111/A") == {"OUTCOME_FOUND"}, 1)
+    everywhere.soon_say("OUTCOME_FOUND", "88.111/A")
 
     member.operate("node-suspend.v1", {"node": NODE, "reason": "an audit"})
     with pytest.raises(Fault) as caught:
@@ -101,6 +131,37 @@ def test_a_node_joins_registers_and_is_suspended(top_node: TopNode, workers: int
     assert everywhere.say("88.111/A") == {"OUTCOME_FOUND"}, "what it registered goes on resolving"
     member.operate("node-resume.v1", {"node": NODE})
     member.register("88.111/C")
+    everywhere.close()
+
+
+def test_a_delegated_prefix_is_referred_by_every_resolver_within_a_second(top_node: TopNode) -> None:
+    """With all that its holder said of its endpoints; what it had registered stays as a copy, until it comes back."""
+    top = top_node(workers=2)
+    everywhere, member = Everywhere(top), Member(top)
+    member.register("88.111/A")
+    everywhere.soon_say("OUTCOME_FOUND", "88.111/A")
+    everywhere.soon_say("OUTCOME_ABSENT", "88.111/B")
+    near = {"protocol": "grpc", "address": "node.example.cn", "port": 3641, "priority": 1, "tls_name": "88.111.test"}
+    far = {"protocol": "handle_tcp", "address": "192.0.2.7", "port": 2641, "priority": 20}
+    member.submit("route.v1", {"prefix": NODE, "hosting": "delegated", "endpoints": [far, near]})
+    expected = resolver_pb2.Referral(prefix=NODE, holder=NODE)
+    expected.endpoints.add(
+        protocol=resolver_pb2.PROTOCOL_HANDLE_TCP, address="192.0.2.7", port=2641, priority=20, tls_name=""
+    )
+    expected.endpoints.add(
+        protocol=resolver_pb2.PROTOCOL_GRPC,
+        address="node.example.cn",
+        port=3641,
+        priority=1,
+        tls_name="88.111.test",
+    )
+    everywhere.soon_refer(expected, "88.111/A")
+    # Known with the same look at the feed, what they had cached notwithstanding.
+    assert everywhere.say("88.111/B") == {"OUTCOME_NOT_HERE"}
+    assert top.resolve("88.111/A").standing == resolver_pb2.STANDING_REGISTERED_COPY
+    member.submit("route.v1", {"prefix": NODE, "hosting": "here"})
+    everywhere.soon_say("OUTCOME_ABSENT", "88.111/B")
+    assert top.resolve("88.111/A").standing == resolver_pb2.STANDING_AUTHORITATIVE
     everywhere.close()
 
 

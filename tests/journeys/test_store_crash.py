@@ -78,15 +78,15 @@ async def check_commits(store: EmbeddedWriter, acknowledged: int) -> None:
 async def check_entry(store: EmbeddedWriter, index: int) -> None:
     made = store_child.made_entry(index)
     assert await store.entries(index - 1, 1) == [store_child.kept(index)]
-    assert await store.answered(made.request) == index
-    assert await store.is_spent(made.nonces[0])
+    assert await store.answered([made.request]) == [index]
+    assert await store.spent(made.nonces[:1]) == [True]
     assert (await store.tile(b"tile/%d" % index) is not None) is (index % 4 == 0)
 
 
 async def check_entry_missing(store: EmbeddedWriter, index: int) -> None:
     made = store_child.made_entry(index)
-    assert await store.answered(made.request) == 0
-    assert not await store.is_spent(made.nonces[0])
+    assert await store.answered([made.request]) == [0]
+    assert await store.spent(made.nonces[:1]) == [False]
     assert await store.tile(b"tile/%d" % index) is None
     assert not any((await store.full([each.key for each in store_child.batch(index)[:-1]])).bodies)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nodes.asking.answers import data_text, lifetime_text, plain, safe, time_text
 from nodes.client import Traced
-from registry.ndjson_rows import read_ndjson
+from registry.ndjson_rows import decode_row, read_ndjson
 from registry.rows import IdentifierRow
 from resolver.answer import Answer, Outcome, Standing
 from resolver.errors import Fault, Reason
@@ -26,7 +26,7 @@ FOUND = Answer(outcome=Outcome.FOUND, standing=Standing.AUTHORITATIVE, authority
 def test_a_printed_record_can_be_loaded_again(record: Record) -> None:
     told = plain("as asked", msgspec.structs.replace(FOUND, record=record))
     row = {"identifier": told["record"]["identifier"], "values": told["record"]["values"]}
-    (line,) = read_ndjson(msgspec.json.encode(row), 1)
+    (line,) = read_ndjson(msgspec.json.encode(row), 1, decode_row)
     assert isinstance(line.row, IdentifierRow)
     assert line.row.to_values(0) == record.values
 

@@ -427,7 +427,7 @@ class Alike(SmallStore):
 
     BODY = body("88.100/ALIKE")
 
-    async def public(self, keys: Sequence[bytes]) -> Fetched:
+    async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:  # noqa: ARG002 - no replicas
         return Fetched([self.BODY] * len(keys), self.index)
 
 

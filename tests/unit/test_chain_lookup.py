@@ -124,8 +124,8 @@ async def test_what_is_read_while_routes_change_is_given_and_not_kept() -> None:
     desk = Desk(RECORDS)
 
     class Changing(SmallStore):
-        async def public(self, keys: Sequence[bytes]) -> Fetched:
-            fetched = await super().public(keys)
+        async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:
+            fetched = await super().public(keys, confirmed=confirmed)
             desk.routes.touch([b"88.100"], 9)
             return fetched
 

@@ -8,6 +8,7 @@ import pytest
 from nodes import layers
 from nodes.cli import run
 from nodes.settings import NodeSettings
+from resolver.trust.keys import Algorithm, PrivateKey
 
 
 @pytest.fixture
@@ -64,3 +65,19 @@ def test_what_is_wrong_is_exit_code_1_and_told(
     assert code == (1 if says else 0)
     assert says in said.err
     assert bool(said.out) == (not says)
+
+
+def test_a_key_that_cannot_sign_the_journal_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one that is named, and the one that lies in the data folder; nothing is made by looking."""
+    data = tmp_path / "data"
+    path = tmp_path / "node.toml"
+    path.write_text(f"data = '{data}'\n")
+    assert run(["config", "check", "--config", str(path)]) == 0
+    assert not data.exists()
+    data.mkdir()
+    PrivateKey.generate(Algorithm.ECDSA_P256).to_file(data / "journal.pem")
+    assert run(["config", "check", "--config", str(path)]) == 1
+    assert "KEY_INVALID" in capsys.readouterr().err
+    PrivateKey.generate().to_file(tmp_path / "other.pem")
+    path.write_text(f"data = '{data}'\n[registry]\nkey = '{tmp_path}/other.pem'\n")
+    assert run(["config", "check", "--config", str(path)]) == 0

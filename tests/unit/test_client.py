@@ -83,7 +83,7 @@ class Below:
         record = Record(identifier=Handle.from_bytes(identifier), values=(big,))
         return Ready(wire.frame(wire.record_body(record, public=True) + wire.version_field(3)), FOUND)
 
-    async def public(self, keys: Sequence[bytes]) -> Fetched:
+    async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:  # noqa: ARG002 - no replicas
         return Fetched([None for _ in keys], 0)
 
     full = public
@@ -463,11 +463,19 @@ async def test_without_a_signer_nobody_is(client: Client, below: Below) -> None:
 
 
 async def test_a_clock_that_is_wrong_is_corrected_once(address: str, below: Below) -> None:
-    async with Client(address, signer=OPERATOR, clock=SetClock(wall=1_000_000_000.0)) as late:
+    async with Client(address, signer=OPERATOR, clock=SetClock(wall=SystemClock().wall() - 80_000)) as late:
         for _ in range(3):
             await late.resolve("88.1/a")
         assert late.counts.clock_corrections == 1
     assert [query.asker.identity for query in below.asked] == ["alice"] * 3
+
+
+async def test_a_clock_that_is_days_away_is_told(address: str, below: Below) -> None:
+    async with Client(address, signer=OPERATOR, clock=SetClock(wall=SystemClock().wall() - 90_000)) as late:
+        with pytest.raises(Fault) as raised:
+            await late.resolve("88.1/a")
+    assert raised.value.reason is Reason.ENVELOPE_EXPIRED
+    assert below.asked == []
 
 
 async def test_a_signer_that_is_not_known_is_told_so(address: str) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from registry.desk import Answer, Desk
+from registry.answers import Answer
+from registry.desk import Desk
 from registry.journal import Journal
 from registry.plans import Outcome, Plan, Request
 from registry.settings import RegistrySettings
@@ -42,8 +43,13 @@ async def plan(request: Request, state: State) -> Plan:
         raise Fault(Reason.PREFIX_NOT_HELD)
     if body.get("mistake"):
         raise ZeroDivisionError
+    if body.get("busy"):
+        raise Fault(Reason.STORE_UNAVAILABLE)
+    needed = body.get("needs", "").encode()
+    if needed and not body.get("rows") and not await state.held([needed]):
+        raise Fault(Reason.PREFIX_NOT_HELD)
     keys = [key.encode() for key in body.get("keys", ())]
-    if body.get("refused"):
+    if body.get("refused") or (body.get("rows") and not await state.held([needed])):
         refusals = {row: Fault(Reason.PREFIX_NOT_HELD) for row in range(len(keys))}
         return Plan(outcomes=[Outcome.REFUSED] * len(keys), refusals=refusals)
     held = await state.held(keys)
@@ -82,7 +88,6 @@ class Office:
             node="top",
             nodes=self.state.nodes,
             operators=Operators([("wang", OPERATOR.public)]),
-            clock=self.clock,
             registry=self.registry,
             kinds=PLANNERS.keys(),
         )
@@ -252,13 +257,33 @@ async def test_another_body_under_a_request_id_is_refused(tmp_path: Path) -> Non
 
 
 async def test_a_nonce_is_spent_once(tmp_path: Path) -> None:
-    """In the same group, and later; the nonce of what was refused is not spent."""
+    """In the same group, and later."""
     async with office(tmp_path) as place:
-        nonce = "ab" * 16
-        bodies: list[dict[str, Any]] = [REFUSED, *({"keys": [f"88.1/{each}"]} for each in "ABC")]
-        wrong, *octets = (place.signed(body, nonce=nonce) for body in bodies)
-        assert await place.outcomes(wrong, *octets[:2]) == ["PREFIX_NOT_HELD", "REGISTERED", "NONCE_SPENT"]
+        octets = [place.signed({"keys": [f"88.1/{each}"]}, nonce="ab" * 16) for each in "ABC"]
+        assert await place.outcomes(*octets[:2]) == ["REGISTERED", "NONCE_SPENT"]
         assert await place.outcomes(octets[2]) == ["NONCE_SPENT"]
+
+
+@pytest.mark.parametrize("body", [{"needs": "88.1/A"}, {"needs": "88.1/A", "rows": True}], ids=["whole", "rows"])
+async def test_what_was_refused_is_not_taken_later_when_the_state_has_changed(
+    tmp_path: Path, body: dict[str, Any]
+) -> None:
+    """Whoever saw the envelope cannot send it; whoever signed it can sign the same anew, under its request id."""
+    async with office(tmp_path) as place:
+        body = {"keys": ["88.1/B"], **body}
+        octets = place.signed(body, "one")
+        told = "REFUSED" if body.get("rows") else "PREFIX_NOT_HELD"
+        assert await place.outcomes(octets, octets) == [told, "NONCE_SPENT"]
+        assert await place.outcomes(place.signed({"keys": ["88.1/A"]})) == ["REGISTERED"]
+        assert await place.outcomes(octets, place.signed(body, "one")) == ["NONCE_SPENT", "REGISTERED"]
+
+
+@pytest.mark.parametrize("body", [{"busy": True}, {"mistake": True}])
+async def test_what_the_node_could_not_do_may_be_sent_again_as_it_is(tmp_path: Path, body: dict[str, Any]) -> None:
+    async with office(tmp_path) as place:
+        octets = place.signed(body)
+        first, again = await place.outcomes(octets), await place.outcomes(octets)
+        assert first == again != ["NONCE_SPENT"]
 
 
 async def test_what_goes_wrong_with_one_is_told_to_that_one(tmp_path: Path) -> None:
@@ -280,6 +305,86 @@ async def test_a_request_whose_rows_are_all_refused_is_no_entry(tmp_path: Path) 
         assert [each.row for each in result.refusals] == [0]
         assert await place.store.head() == 0
         assert await place.outcomes(place.signed({"keys": ["88.1/A"]}, "one")) == ["REGISTERED"]
+
+
+async def test_the_store_is_asked_once_about_a_whole_group(tmp_path: Path) -> None:
+    """About all requests, and about all nonces: over a network each question is a round trip."""
+    async with office(tmp_path) as place:
+        await place.submit_all(*(place.signed({"keys": [f"88.1/{each}"]}) for each in range(100)))
+        assert place.store.asked == 2 * place.store.commits
+
+
+async def test_a_commit_that_took_place_unheard_is_found_out_before_anybody_is_answered(tmp_path: Path) -> None:
+    """Its callers are told that nobody knows; then they get their first answers, and others the indexes behind."""
+    async with office(tmp_path) as place:
+        octets = [place.signed({"keys": [f"88.1/{each}"]}, each) for each in "AB"]
+        place.store.loses_word = True
+        assert await place.outcomes(*octets) == ["STORE_UNAVAILABLE"] * 2
+        place.store.loses_word = False
+        answers = await place.submit_all(place.signed({"keys": ["88.1/C"]}), *octets)
+        assert [said(each) for each in answers] == ["REGISTERED", "REGISTERED again", "REGISTERED again"]
+        receipts = [each.receipt for each in answers if isinstance(each, Answer) and each.receipt]
+        assert [each.index for each in receipts] == [3, 1, 2]
+        for receipt in receipts:
+            check_receipt(receipt, place.journal.verifier_key)
+        assert place.sample("topnode_registry_commit_failures_total") == 1
+
+
+async def test_rows_of_a_commit_that_failed_are_gone_at_once(tmp_path: Path) -> None:
+    """Without another request: nobody signs by them, and nobody is told them."""
+    async with office(tmp_path) as place:
+        place.store.fault = Fault(Reason.STORE_FULL)
+        assert await place.outcomes(place.signed({}, kind="node-review.v1")) == ["STORE_FULL"]
+        assert place.state.stored_node("88.111") is None
+        with pytest.raises(Fault) as caught:
+            place.verifier.verify(Signing("88.111", NODE, now=place.clock.wall()).request(KIND, {}), SUBMIT)
+        assert caught.value.reason is Reason.KEY_UNKNOWN
+
+
+async def test_rows_are_told_to_others_when_they_are_committed_and_not_before(tmp_path: Path) -> None:
+    async with office(tmp_path) as place:
+        place.store.hold()
+        coming = asyncio.create_task(place.submit(place.signed({}, kind="node-review.v1")))
+        await place.store.committing.wait()
+        assert place.state.node("88.111")
+        assert place.state.stored_node("88.111") is None
+        place.store.release()
+        await coming
+        assert place.state.stored_node("88.111") == place.state.node("88.111")
+
+
+async def test_while_the_store_cannot_be_read_after_a_failed_commit_everything_is_refused(tmp_path: Path) -> None:
+    """Also what waits already. When it can be read again, the desk goes on by itself."""
+    async with office(tmp_path) as place:
+        place.store.fault = Fault(Reason.STORE_UNAVAILABLE)
+        place.store.hold()
+        body = {"keys": ["88.1/A"]}
+        first = asyncio.create_task(place.submit(place.signed(body)))
+        await place.store.committing.wait()
+        waiting = asyncio.create_task(place.submit(place.signed(body)))
+        place.store.is_unreadable = True
+        place.store.release()
+        told = await asyncio.gather(first, waiting, return_exceptions=True)
+        assert [said(each) for each in told] == ["STORE_UNAVAILABLE"] * 2
+        with pytest.raises(Fault) as caught:
+            place.state.check_known()
+        assert (caught.value.reason, caught.value.retry_after) == (Reason.STORE_UNAVAILABLE, 1.0)
+        with pytest.raises(Fault):
+            place.state.stored_prefix(b"88.1")
+        place.store.fault, place.store.is_unreadable = None, False
+        await known(place.state)
+        assert await place.outcomes(place.signed(body)) == ["REGISTERED"]
+
+
+async def known(state: State) -> None:
+    """Wait until the desk has read what a commit that failed left."""
+    while True:
+        try:
+            state.check_known()
+        except Fault:
+            await asyncio.sleep(0)
+        else:
+            return
 
 
 async def test_a_failed_commit_refuses_its_group_and_forgets_it(tmp_path: Path) -> None:
@@ -307,6 +412,41 @@ async def test_a_node_that_is_suspended_stops_in_mid_queue(tmp_path: Path) -> No
             "REPLACED",
             "NODE_NOT_ENABLED",
         ]
+
+
+async def test_who_may_sign_no_more_still_gets_the_first_answer(tmp_path: Path) -> None:
+    """That comes before: what was taken is told, whoever may sign now; what was not is refused."""
+    async with office(tmp_path) as place:
+        await place.submit(place.signed({}, kind="node-review.v1"))
+        node = Signing("88.111", NODE, now=place.clock.wall())
+        taken, new = (
+            place.verifier.verify(node.request(KIND, {"keys": [f"88.1/{each}"]}, each), SUBMIT) for each in "AB"
+        )
+        first = await place.desk.submit(taken)
+        await place.submit(place.signed({}, kind=SUSPEND))
+        again = await place.desk.submit(taken)
+        assert (again.result, again.is_repeated) == (first.result, True)
+        (refused,) = await asyncio.gather(place.desk.submit(new), return_exceptions=True)
+        assert said(refused) == "NODE_NOT_ENABLED"
+
+
+@pytest.mark.parametrize(("jump", "reason"), [(86_400, "ENVELOPE_EXPIRED"), (-86_400, "ENVELOPE_NOT_YET_VALID")])
+async def test_the_clock_may_jump_while_requests_wait(tmp_path: Path, jump: int, reason: str) -> None:
+    """They are judged by the time at which they are taken; those signed by the new time are taken."""
+    async with office(tmp_path) as place:
+        place.store.hold()
+        first = asyncio.create_task(place.submit(place.signed({"keys": ["88.1/A"]}, "one")))
+        await place.store.committing.wait()
+        octets = place.signed({"keys": ["88.1/B"]})
+        waiting = asyncio.create_task(place.submit(octets))
+        await asyncio.sleep(0)
+        place.clock.advance(jump)
+        place.store.release()
+        told = await asyncio.gather(first, waiting, return_exceptions=True)
+        assert [said(each) for each in told] == ["REGISTERED", reason]
+        assert await place.outcomes(place.signed({"keys": ["88.1/A"]}, "one")) == ["REGISTERED again"]
+        place.clock.advance(-jump)
+        assert await place.outcomes(octets) == ["REGISTERED"]
 
 
 async def test_nobody_is_planned_for_who_has_gone(tmp_path: Path) -> None:

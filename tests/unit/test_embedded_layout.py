@@ -16,9 +16,9 @@ from resolver.store.embedded.layout import (
     nonce_row,
     nonce_until,
     number,
-    prefix_of,
     span,
 )
+from resolver.store.naming import prefix_of
 
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=12)
 # Around the lengths at which keys are shortened, and at which a prefix no longer shows in a shortened key.

@@ -168,6 +168,25 @@ class TestReading:
             assert caught.value.reason is Reason.STORE_UNAVAILABLE
 
 
+class TestDurability:
+    @pytest.mark.parametrize("is_new", [True, False])
+    def test_a_commit_is_synced_with_its_meta_page_before_it_is_acknowledged(
+        self, tmp_path: Path, *, is_new: bool
+    ) -> None:
+        """LMDB's own words of the environment that is written to: no test can pull the plug."""
+        if not is_new:
+            own(tmp_path).close()
+        with closing(own(tmp_path)) as writer:
+            flags = writer._store.environment.flags()
+        assert {name: flags[name] for name in ("sync", "metasync", "map_async", "writemap", "readonly")} == {
+            "sync": True,
+            "metasync": True,
+            "map_async": False,
+            "writemap": False,
+            "readonly": False,
+        }
+
+
 class TestBorder:
     @pytest.mark.parametrize(
         ("error", "reason"),

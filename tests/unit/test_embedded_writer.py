@@ -89,8 +89,8 @@ class TestTransactions:
             assert (await writer.head(), await writer.tree_head(), await writer.tile(b"t")) == (0, b"", None)
             assert (await writer.public([b"88.1/0000000"])).bodies == [None]
             assert (await writer.prefixes(None, 9), (await writer.changes(0, 9)).changes) == ([], [])
-            assert (await writer.entries(0, 9), await writer.answered(b"r")) == ([], 0)
-            assert not await writer.is_spent(nonce)
+            assert (await writer.entries(0, 9), await writer.answered([b"r"])) == ([], [0])
+            assert await writer.spent([nonce]) == [False]
             assert await writer.checkpoint("n") == Checkpoint()
             assert await writer.commit(Commit(entries=[good])) == 1
 
@@ -268,3 +268,46 @@ class TestFeed:
             await put(writer, part)
             (change,) = (await writer.changes(0, 9)).changes
             assert set(change.below) == {f"{prefix}{each}".upper().encode() for each in range(3)}
+
+
+class TestAnswers:
+    async def test_they_are_kept_for_ninety_days_where_nothing_else_is_said(self, tmp_path: Path) -> None:
+        days = 90 * 86_400
+        with closing(own(tmp_path)) as writer:
+            await put(writer, request=b"r", at=AT)
+            await put(writer, at=AT + days)
+            assert await writer.answered([b"r"]) == [1]
+            await put(writer, at=AT + days + 1)
+            assert await writer.answered([b"r"]) == [0]
+
+
+class TestForgetting:
+    """What is old goes by the time of later entries, and by nothing else: the same entries leave the same behind."""
+
+    async def test_answers_go_with_the_first_entry_that_is_too_late_for_them(self, tmp_path: Path) -> None:
+        with closing(own(tmp_path, retention=Retention(answers=100))) as writer:
+            await put(writer, request=b"a", at=AT)
+            await put(writer, request=b"b", at=AT + 100)
+            assert await writer.answered([b"a", b"b"]) == [1, 2]
+            await put(writer, request=b"c", at=AT + 101)
+            assert await writer.answered([b"a", b"b", b"c"]) == [0, 2, 3]
+
+    async def test_nonces_go_with_the_first_entry_that_is_too_late_for_them(self, tmp_path: Path) -> None:
+        nonces = [Nonce(b"%d" % until, AT + until) for until in (10, 11, 12)]
+        with closing(own(tmp_path)) as writer:
+            await put(writer, nonces=tuple(nonces[::-1]), at=AT)
+            await put(writer, at=AT + 11)
+            assert await writer.spent(nonces) == [False, True, True]
+
+    @pytest.mark.parametrize("at_once", [1, 7, 25])
+    async def test_what_is_old_goes_faster_than_new_comes(self, tmp_path: Path, at_once: int) -> None:
+        """Also when much has piled up; and it depends on the entries only, not on how they were grouped."""
+        old = [entry(request=b"r%d" % each, nonces=(Nonce(b"%d" % each, AT),), at=AT) for each in range(50)]
+        new = [entry(at=AT + 200, nonces=(Nonce(b"x%d" % each, AT + 500),)) for each in range(25)]
+        with closing(own(tmp_path, retention=Retention(answers=100))) as writer:
+            await writer.commit(Commit(entries=old))
+            for first in range(0, 25, at_once):
+                await writer.commit(Commit(entries=new[first : first + at_once]))
+            assert await writer.answered([b"r%d" % each for each in range(50)]) == [0] * 50
+            assert not any(await writer.spent([Nonce(b"%d" % each, AT) for each in range(50)]))
+            assert all(await writer.spent([Nonce(b"x%d" % each, AT + 500) for each in range(25)]))

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.entries import entry_of, refused_bits, result_of, statement_of
-from registry.plans import Actor, Outcome, Plan, Request
+from registry.entries import entry_of, result_of, statement_of
+from registry.plans import Actor, Outcome, Plan, Request, refused_bits
 from registry.v1 import registry_pb2 as pb
 from registry.verify import Verified
 from resolver.bounds import CHUNK_ROWS, STATEMENT_BYTES
@@ -57,7 +57,6 @@ def test_the_statement_says_who_asked_for_what_and_what_was_refused() -> None:
         key_ids=[bytes.fromhex(KEY_ID)] * 2,
         accepted_at=1_800_000_000,
         envelope_sha256=sha256(b"envelope").digest(),
-        body_sha256=sha256(b"body").digest(),
         refused=b"\x02",
     )
 
@@ -106,4 +105,4 @@ def test_an_entry_carries_all_that_changes(chunk: bytes) -> None:
     assert entry.artefacts == ((b"envelope", chunk) if chunk else (b"envelope",))
     assert (entry.request, entry.nonces, entry.at) == (b"key", (Nonce(b"n", 2),), 1_800_000_000)
     assert (entry.writes, entry.checkpoints) == ([write], (reached,))
-    assert pb.Statement.FromString(entry.statement).chunk_sha256 == (sha256(chunk).digest() if chunk else b"")
+    assert pb.Statement.FromString(entry.statement).envelope_sha256 == sha256(b"envelope").digest()

@@ -1,10 +1,11 @@
 """The registry of reasons: every one is whole, and a Fault says what a person needs."""
 
 import re
+from typing import Any
 
 import pytest
 
-from resolver.errors import DOMAIN, Fault, Kind, Reason
+from resolver.errors import DOMAIN, Fault, Kind, Reason, first_fault
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -49,3 +50,18 @@ def test_a_fault_says_where_and_what_to_do() -> None:
 def test_faults_do_not_share_their_variables() -> None:
     with pytest.raises(TypeError):
         Fault(Reason.INTERNAL).variables["x"] = "y"  # type: ignore[index]  # that it cannot be done is what is tested
+
+
+def test_a_fault_is_said_anew_with_all_that_it_says() -> None:
+    """Perhaps of another field; whoever waits for the same thing gets one of their own."""
+    fault = Fault(Reason.RATE_LIMITED, "20 a second.", field="options", retry_after=0.5, variables={"allowed": "20"})
+    for again, field in ((fault.anew(), "options"), (fault.anew(field=""), ""), (fault.anew(field="x"), "x")):
+        assert again is not fault
+        said = (again.reason, again.detail, again.field, again.retry_after, again.variables)
+        assert said == (Reason.RATE_LIMITED, "20 a second.", field, 0.5, {"allowed": "20"})
+
+
+def test_the_first_fault_is_found_in_groups_of_groups() -> None:
+    fault = Fault(Reason.INTERNAL)
+    group: ExceptionGroup[Any] = ExceptionGroup("", [ExceptionGroup("", [fault]), Fault(Reason.STORE_FULL)])
+    assert first_fault(group) is fault

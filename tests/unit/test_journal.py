@@ -5,8 +5,10 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from registry.journal import Journal
+from resolver.bounds import STATEMENT_BYTES
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.store import Commit, Entry
@@ -21,10 +23,11 @@ KEY = PrivateKey.generate()
 
 
 class FullStore(EmbeddedWriter):
-    """A store whose disk is full, or that loses the word of a commit that took place, as long as a test says so."""
+    """A store with a full disk, lost words of commits that took place, or a foreign head, while a test says so."""
 
     is_full = False
     is_deaf = False
+    is_foreign = False
 
     async def commit(self, commit: Commit) -> int:
         if self.is_full:
@@ -33,6 +36,10 @@ class FullStore(EmbeddedWriter):
         if self.is_deaf:
             raise Fault(Reason.STORE_UNAVAILABLE)
         return index
+
+    async def tree_head(self) -> bytes:
+        head = await super().tree_head()
+        return head.replace(b"topnode/top", b"topnode/other") if self.is_foreign else head
 
 
 def opened(path: Path) -> FullStore:
@@ -177,3 +184,30 @@ async def test_after_a_commit_of_which_nobody_knows_it_goes_on_where_the_store_i
     leaves = [leaf_hash(each.statement) for each in entries(1, 303)]
     assert (head.size, head.root) == (303, root_of(leaves))
     assert (await Journal.open(store, KEY, ORIGIN)).size == 303
+
+
+async def test_what_does_not_fit_after_such_a_commit_is_refused_and_not_taken_up(store: FullStore) -> None:
+    journal = await Journal.open(store, KEY, ORIGIN)
+    await journal.commit(entries(1, 3))
+    checkpoint = journal.checkpoint
+    store.is_deaf = store.is_foreign = True
+    with pytest.raises(Fault):
+        await journal.commit(entries(4, 2))
+    for _ in range(2):
+        with pytest.raises(Fault) as caught:
+            await journal.be_sure()
+        assert caught.value.reason is Reason.JOURNAL_DAMAGED
+        assert (journal.size, journal.checkpoint) == (3, checkpoint)
+    store.is_deaf = store.is_foreign = False
+    await journal.be_sure()
+    assert journal.size == 5
+    check_receipt(await journal.receipt(5), journal.verifier_key)
+
+
+async def test_no_statement_is_longer_than_the_bound(store: FullStore) -> None:
+    journal = await Journal.open(store, KEY, ORIGIN)
+    with pytest.raises(Fault) as caught:
+        await journal.commit([entry(1), replace(entry(2), statement=bytes(STATEMENT_BYTES + 1))])
+    assert caught.value.reason is Reason.INTERNAL
+    assert await store.head() == 0
+    assert await journal.commit([entry(1), replace(entry(2), statement=bytes(STATEMENT_BYTES))]) == 2

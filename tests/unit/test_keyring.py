@@ -37,9 +37,13 @@ def test_a_journal_key_that_is_named_is_never_made(tmp_path: Path) -> None:
 
 
 def test_operators_are_those_of_the_settings_and_the_local_one(tmp_path: Path) -> None:
+    """Reading makes no key: before it was made there is no local one."""
     key = PrivateKey.generate().public
     (tmp_path / "wang.pem").write_text(key.to_pem())
     settings = RegistrySettings(operators=(OperatorSettings(name="wang", key=tmp_path / "wang.pem"),))
+    assert read_operators(settings, tmp_path).keys.keys() == {key.key_id}
+    assert not (tmp_path / OPERATOR_FILE).exists()
+    kept_key(tmp_path / OPERATOR_FILE)
     operators = read_operators(settings, tmp_path)
     local = PrivateKey.from_file(tmp_path / OPERATOR_FILE).public
     assert (operators.name_of(key.key_id), operators.name_of(local.key_id)) == ("wang", LOCAL)

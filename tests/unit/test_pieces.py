@@ -12,7 +12,7 @@ import pytest
 from nodes.loading.inputs import Input
 from nodes.loading.loads import Manner, body_of
 from nodes.loading.pieces import read_pieces
-from registry.chunks import Chunk
+from registry.chunks import NO_CHUNKS, Chunk
 from registry.parts import BOUNDS
 from registry.rows import RowFormat
 from resolver.errors import Fault, Reason
@@ -48,7 +48,7 @@ async def test_pieces_hold_all_rows_once_in_their_order(source: Input) -> None:
         chunk = Chunk.open(piece.chunk, digest=digest, size=len(piece.chunk), rows=len(piece.rows))
         numbers += [line for block in chunk.blocks() for line in block.lines]
     assert numbers == [number for number in range(1, COUNT + 1) if number != BOUNDS.lines + 4]
-    bodies = [body_of(piece, Manner(), name="n", number=number) for number, piece in enumerate(pieces, 1)]
+    bodies = [body_of(piece, Manner(), NO_CHUNKS, name="n", number=number) for number, piece in enumerate(pieces, 1)]
     assert [body.is_last for body in bodies] == [False, False, True]
     assert [body.rejected for body in bodies] == [0, 1, 0]
     assert [(body.first_line, body.lines) for body in bodies] == [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from nodes.loading.loads import Manner
 from registry import imports
-from registry.chunks import BLOCK_ROWS, Block, Chunk, ChunkWriter
+from registry.chunks import BLOCK_ROWS, NO_CHUNKS, Block, Chunk, ChunkWriter, manifest_with
 from registry.plans import Actor
 from registry.rows import IdentifierRow, PrefixRow
 from resolver.errors import Fault, Reason
@@ -71,16 +71,25 @@ def opened(octets: bytes, rows: int) -> list[Block]:
     return list(Chunk.open(octets, digest=digest, size=len(octets), rows=rows).blocks())
 
 
-def of(octets: bytes, rows: int, **said: Any) -> dict[str, Any]:
-    """Make the body of a request for a chunk."""
+def of(octets: bytes, rows: int, manifest: bytes = NO_CHUNKS, **said: Any) -> dict[str, Any]:
+    """Make the body of a request for a chunk, behind those of this manifest."""
     usual = {"name": "load", "number": 1, "first_line": 1, "lines": 1, "offset": 0, "end_offset": 100}
-    named = {"chunk_sha256": sha256(octets).hexdigest(), "chunk_bytes": len(octets), "rows": rows}
-    return {**usual, **named, **said}
+    digest = sha256(octets).digest()
+    hashes = {"chunk_sha256": digest.hex(), "manifest_sha256": manifest_with(manifest, digest).hex()}
+    return {**usual, **hashes, "chunk_bytes": len(octets), "rows": rows, **said}
 
 
 def body(*rows: dict[str, Any], **said: Any) -> dict[str, Any]:
     """Make the body of a request for a chunk of these rows."""
     return of(chunk(*rows), len(rows), **said)
+
+
+def manifest(*chunks: dict[str, Any]) -> bytes:
+    """Say the manifest of an import that came to chunks of one row each."""
+    said = NO_CHUNKS
+    for each in chunks:
+        said = sha256(said + sha256(chunk(each)).digest()).digest()
+    return said
 
 
 async def refused(desk: Importing, said: dict[str, Any], octets: bytes) -> Fault:
@@ -491,10 +500,17 @@ async def test_prefixes_written_by_others_are_seen(desk: Importing) -> None:
 async def test_an_import_knows_how_far_it_has_come(desk: Importing) -> None:
     await desk.take(PREFIX, row("88.1/a"), row("88.1/a"), b"{", row("88.1/a", "x"))
     reached = await desk.store.checkpoint("load")
-    assert reached == Checkpoint(reached.offset, 5, registered=2, replaced=0, unchanged=1, rejected=2, chunks=1)
+    manifest = reached.manifest
+    assert reached == Checkpoint(
+        reached.offset, 5, 2, replaced=0, unchanged=1, rejected=2, chunks=1, manifest=manifest
+    )
     await desk.take(row("88.1/b"))
     reached = await desk.store.checkpoint("load")
-    assert reached == Checkpoint(reached.offset, 6, registered=3, replaced=0, unchanged=1, rejected=2, chunks=2)
+    assert manifest != reached.manifest
+    manifest = reached.manifest
+    assert reached == Checkpoint(
+        reached.offset, 6, 3, replaced=0, unchanged=1, rejected=2, chunks=2, manifest=manifest
+    )
     assert await desk.store.checkpoint("another") == Checkpoint()
 
 
@@ -515,10 +531,26 @@ async def test_chunks_that_are_planned_together_follow_on_each_other(desk: Impor
     """The second is planned before the first is written."""
     first = await desk.plan(imports.plan, body(PREFIX), chunk=chunk(PREFIX))
     desk.state.add(first)
-    said = body(row("88.1/a"), number=2, offset=100, end_offset=150)
+    said = body(row("88.1/a"), manifest=manifest(PREFIX), number=2, offset=100, end_offset=150)
     second = await imports.plan(desk.request(said, chunk=chunk(row("88.1/a"))), desk.state)
     assert second.refusals == {}
-    assert dict(second.checkpoints)["load"] == Checkpoint(150, 1, registered=2, chunks=2)
+    both = manifest(PREFIX, row("88.1/a"))
+    assert dict(second.checkpoints)["load"] == Checkpoint(150, 1, registered=2, chunks=2, manifest=both)
+
+
+async def test_an_import_proves_which_chunks_it_was_made_of_in_their_order(desk: Importing) -> None:
+    """Each envelope names all of them by one hash, which whoever holds the input can make again."""
+    await desk.commit(await desk.plan(imports.plan, body(PREFIX), chunk=chunk(PREFIX)))
+    following = row("88.1/a")
+    for other in (NO_CHUNKS, manifest(following), manifest(PREFIX, PREFIX)):
+        said = body(following, manifest=other, number=2, offset=100)
+        fault = await refused(desk, said, chunk(following))
+        assert (fault.reason, fault.field) == (Reason.LOAD_OUT_OF_STEP, "manifest_sha256")
+        assert fault.variables == {"manifest": manifest(PREFIX).hex()}
+    right = body(following, manifest=manifest(PREFIX), number=2, offset=100)
+    assert right["manifest_sha256"] == manifest(PREFIX, following).hex()
+    await desk.commit(await desk.plan(imports.plan, right, chunk=chunk(following)))
+    assert (await desk.store.checkpoint("load")).manifest == manifest(PREFIX, following)
 
 
 @pytest.mark.parametrize(
@@ -541,7 +573,7 @@ async def test_a_chunk_that_does_not_follow_is_refused(desk: Importing, said: di
 async def test_the_first_chunk_can_begin_afresh(desk: Importing) -> None:
     await desk.commit(await desk.plan(imports.plan, body(PREFIX), chunk=chunk(PREFIX)))
     again = await desk.plan(imports.plan, body(PREFIX, restart=True), chunk=chunk(PREFIX))
-    assert dict(again.checkpoints)["load"] == Checkpoint(100, 1, unchanged=1, chunks=1)
+    assert dict(again.checkpoints)["load"] == Checkpoint(100, 1, unchanged=1, chunks=1, manifest=manifest(PREFIX))
 
 
 @pytest.mark.parametrize("name", ["", "x" * 257, "a\nb"])
@@ -564,6 +596,8 @@ async def test_nodes_do_not_import(desk: Importing) -> None:
         ({"rows": 65_537}, "rows"),
         ({"chunk_bytes": (64 << 20) + 1}, "chunk_bytes"),
         ({"offset": -1}, "offset"),
+        ({"chunk_sha256": "ab"}, "chunk_sha256"),
+        ({"manifest_sha256": "0" * 64 + "\n"}, "manifest_sha256"),
         ({"name": None}, "name"),
     ],
 )

@@ -285,7 +285,7 @@ async def test_keys_of_the_same_request_count() -> None:
     planning = await begin(TOP)
     sensitive = PrefixRow(prefix="88.1.5", holder="maker", case="sensitive")
     for keys, expected in (([b"88.1.5.1/A"], Reason.PREFIX_RULE_FIXED), ([b"88.1.50/A"], Outcome.REGISTERED)):
-        became = await plan_allocation(sensitive, OPERATOR, Draft(planning.state), keys=keys)
+        became = await plan_allocation(sensitive, OPERATOR, Draft(planning.state, keys))
         assert (became.reason if isinstance(became, Fault) else became) is expected
 
 
@@ -508,7 +508,7 @@ async def test_an_import_replaces_only_when_that_is_asked_for() -> None:
     assert not draft.rows
     assert await become(draft, other, overwrite=True) is Outcome.REPLACED
     assert await become(draft, {**other, "case": "sensitive"}, overwrite=True) is Reason.PREFIX_RULE_FIXED
-    assert draft.generation == 1
+    assert draft.plan().prefixes == tuple(draft.rows.values())
 
 
 async def test_an_import_may_know_holders_that_have_not_applied_yet() -> None:

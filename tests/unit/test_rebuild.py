@@ -25,7 +25,7 @@ from registry.kinds import PLANNERS
 from registry.plans import Outcome, Plan
 from registry.rebuild import Finding, Pace, Trust, rebuild, refuse
 from registry.v1 import registry_pb2 as pb
-from registry.verify import Verifier
+from registry.verify import Verified, Verifier
 from resolver.clock import SetClock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.store import Entry, Kept
@@ -33,8 +33,9 @@ from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner
 from resolver.store.embedded.layout import KEY_MAX, artefact_row, entry_decoder, entry_encoder, number
 from resolver.store.embedded.snapshot import DATABASES, Snapshot
 from resolver.trust.actors import Node, NodeTable
+from resolver.trust.heads import LIFETIME, SKEW
 from resolver.trust.keys import PrivateKey
-from resolver.trust.operators import OperatorSettings
+from resolver.trust.operators import Operators, OperatorSettings
 from resolver.trust.receipts import check_receipt
 from tests.signing import SUBMIT, registering
 from tests.small_registry import KINDS, SECONDARY, SmallRegistry, application, opened, write_history
@@ -405,25 +406,32 @@ async def test_a_tree_head_that_another_key_signed_is_found(copy: Path) -> None:
 # --- a node that cheats ------------------------------------------------------------------------------------------
 
 
-async def slip_in(small: SmallRegistry, octets: bytes, nodes: tuple[Node, ...] = (), **changes: Any) -> None:
-    """Write an entry as a node can that passes the ladder by: with its journal's key, and all that belongs to it.
-
-    `nodes` are those that it takes the signature for; `changes` are of the entry.
-    """
-    registry = small.registry
+async def ready_of(small: SmallRegistry, octets: bytes, nodes: tuple[Node, ...] = (), *, late: int = 0) -> Verified:
+    """A request as a planner gets it, taken so many seconds from now; `nodes` are believed as they are given."""
     table = NodeTable()
-    table.put([*await registry.store.nodes(None, 1_000), *nodes])
+    table.put([*await small.registry.store.nodes(None, 1_000), *nodes])
     verifier = Verifier(
         node="top",
         nodes=table,
-        operators=registry.operators,
-        clock=small.clock,
+        operators=Operators([("local", small.keys["local"].public)]),
         registry=CollectorRegistry(),
         kinds=PLANNERS.keys(),
     )
     ready = verifier.verify(octets, SUBMIT)
-    await registry.state.begin(small.clock.wall())
-    plan = await PLANNERS[ready.request.kind](ready.request, registry.state)
+    return replace(ready, request=replace(ready.request, at=int(small.clock.wall()) + late))
+
+
+async def slip_in(
+    small: SmallRegistry, octets: bytes, nodes: tuple[Node, ...] = (), *, late: int = 0, **changes: Any
+) -> None:
+    """Write an entry as a node can that passes the ladder by: with its journal's key, and all that belongs to it.
+
+    `nodes` and `late` as in `ready_of`; `changes` are of the entry.
+    """
+    ready = await ready_of(small, octets, nodes, late=late)
+    state = small.registry.state
+    await state.begin(ready.request.at)
+    plan = await PLANNERS[ready.request.kind](ready.request, state)
     await commit(small, replace(entry_of(ready, plan), **changes))
 
 
@@ -482,16 +490,29 @@ async def with_a_spent_nonce(small: SmallRegistry) -> None:
         await slip_in(small, small.signed(SECONDARY, "identifiers.v1", registering(text), nonce=nonce))
 
 
+async def long_after_its_time(small: SmallRegistry) -> None:
+    """An envelope that somebody kept is taken when nobody would take it any more."""
+    octets = small.signed(SECONDARY, "identifiers.v1", registering("88.111/KEPT"))
+    await slip_in(small, octets, late=LIFETIME + SKEW + 1)
+
+
+async def before_its_time(small: SmallRegistry) -> None:
+    """What was signed today is said to have been there yesterday."""
+    octets = small.signed(SECONDARY, "identifiers.v1", registering("88.111/EARLIER"))
+    await slip_in(small, octets, late=-86_400)
+
+
+async def for_a_time_without_end(small: SmallRegistry) -> None:
+    ends = int(small.clock.wall()) + 10 * LIFETIME
+    await slip_in(small, small.signed(SECONDARY, "identifiers.v1", registering("88.111/LONG"), expires_at=ends))
+
+
 async def with_more_than_was_asked_for(small: SmallRegistry) -> None:
     """The store holds a record that the signed request does not name."""
     octets = small.signed(SECONDARY, "identifiers.v1", registering("88.111/ASKED"))
-    other = await PLANNERS["identifiers.v1"](
-        small.registry._verifier.verify(
-            small.signed(SECONDARY, "identifiers.v1", registering("88.111/NOT-ASKED")), SUBMIT
-        ).request,
-        small.registry.state,
-    )
-    await slip_in(small, octets, writes=other.writes)
+    other = await ready_of(small, small.signed(SECONDARY, "identifiers.v1", registering("88.111/NOT-ASKED")))
+    plan = await PLANNERS["identifiers.v1"](other.request, small.registry.state)
+    await slip_in(small, octets, writes=plan.writes)
 
 
 async def with_another_result(small: SmallRegistry) -> None:
@@ -501,7 +522,7 @@ async def with_another_result(small: SmallRegistry) -> None:
 
 async def with_a_row_refused_that_was_not(small: SmallRegistry) -> None:
     octets = small.signed(SECONDARY, "identifiers.v1", registering("88.111/REFUSED", partial=True))
-    ready = small.registry._verifier.verify(octets, SUBMIT)
+    ready = await ready_of(small, octets)
     refused = Plan(outcomes=[Outcome.REFUSED], refusals={0: Fault(Reason.PREFIX_NOT_HELD)})
     await commit(small, entry_of(ready, refused))
 
@@ -509,7 +530,7 @@ async def with_a_row_refused_that_was_not(small: SmallRegistry) -> None:
 async def without_leave(small: SmallRegistry) -> None:
     """A request that every planner refuses, written as if it had been allowed."""
     octets = small.signed(SECONDARY, "node-suspend.v1", {"node": SECONDARY})
-    ready = small.registry._verifier.verify(octets, SUBMIT)
+    ready = await ready_of(small, octets)
     await commit(small, entry_of(ready, Plan(outcomes=[Outcome.REPLACED])))
 
 
@@ -522,6 +543,9 @@ async def without_leave(small: SmallRegistry) -> None:
         (with_an_altered_signature, "signature"),
         (taken_twice, "repetition"),
         (with_a_spent_nonce, "repetition"),
+        (long_after_its_time, "time"),
+        (before_its_time, "time"),
+        (for_a_time_without_end, "time"),
         (with_more_than_was_asked_for, "records"),
         (with_another_result, "result"),
         (with_a_row_refused_that_was_not, "statement"),

@@ -1,7 +1,7 @@
-"""What `topnode register` makes of a file: pieces, the state by which it goes on, receipts, rejects; and words."""
+"""What `topnode register` makes of a file: envelopes, the state by which it goes on, what it leaves; and words."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from msgspec.structs import replace
 
 from nodes.client import Fault, Outcome, PrivateKey, Reason, RegistryClient, RegistryClientSettings, Signer
 from nodes.loading.inputs import Input
+from nodes.registering.envelope_rows import LINES_MAX, EnvelopeRows, read_envelopes
 from nodes.registering.kept_files import KeptFiles
-from nodes.registering.pieces import LINES_MAX, Piece, pieces
 from nodes.registering.receipt_files import KeptReceipt, ReceiptRow, keep_receipt, read_receipts
 from nodes.registering.resuming import Reached, StateFile
 from nodes.registering.runs import Run
@@ -38,27 +38,27 @@ def row(name: object, **more: Any) -> bytes:
     return json.dumps({"identifier": f"88.111/{name}", "values": [], **more}).encode()
 
 
-async def cut(path: Path, *, offset: int = 0, line: int = 0, number: int = 0) -> list[Piece]:
+async def cut(path: Path, *, offset: int = 0, line: int = 0, number: int = 0) -> list[EnvelopeRows]:
     with closing(Input.open(str(path))) as source:
-        return [piece async for piece in pieces(source, offset=offset, line=line, number=number)]
+        return [rows async for rows in read_envelopes(source, offset=offset, line=line, number=number)]
 
 
-# --- pieces --------------------------------------------------------------------------------------------------------
+# --- envelopes -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_file_is_cut_into_envelopes_of_a_thousand(tmp_path: Path) -> None:
     file = tmp_path / "rows"
     file.write_bytes(b"".join(row(number) + b"\n" for number in range(2 * ENVELOPE_ROWS + 3)))
     gotten = await cut(file)
-    assert [len(piece.rows) for piece in gotten] == [ENVELOPE_ROWS, ENVELOPE_ROWS, 3]
-    assert [piece.number for piece in gotten] == [0, 1, 2]
+    assert [len(rows.encoded) for rows in gotten] == [ENVELOPE_ROWS, ENVELOPE_ROWS, 3]
+    assert [rows.number for rows in gotten] == [0, 1, 2]
     assert gotten[1].lines == list(range(ENVELOPE_ROWS + 1, 2 * ENVELOPE_ROWS + 1))
     assert gotten[-1].end_offset == file.stat().st_size
     assert gotten[-1].end_line == 2 * ENVELOPE_ROWS + 3
-    assert b"".join(each + b"\n" for piece in gotten for each in piece.rows) == file.read_bytes()
+    assert b"".join(each + b"\n" for rows in gotten for each in rows.encoded) == file.read_bytes()
 
 
-async def test_a_file_begun_at_the_end_of_a_piece_is_cut_the_same(tmp_path: Path) -> None:
+async def test_a_file_begun_at_the_end_of_an_envelope_is_cut_the_same(tmp_path: Path) -> None:
     file = tmp_path / "rows"
     file.write_bytes(b"\xef\xbb\xbf" + b"".join(row(number) + b"\r\n\n" for number in range(3_000)))
     whole = await cut(file)
@@ -82,9 +82,9 @@ async def test_what_is_no_row_is_refused_with_its_line(tmp_path: Path) -> None:
         b'{"identifier": "88.111/f", "val',
     ]
     file.write_bytes(b"\n".join(lines))
-    (piece,) = await cut(file)
-    assert piece.lines == [1, 9]
-    refused = {reject.line: (reject.fault.reason, reject.fault.field) for reject in piece.rejects}
+    (rows,) = await cut(file)
+    assert rows.lines == [1, 9]
+    refused = {reject.line: (reject.fault.reason, reject.fault.field) for reject in rows.rejects}
     assert refused == {
         2: (Reason.ROW_MALFORMED, ""),
         4: (Reason.ROW_MALFORMED, "colour"),
@@ -100,7 +100,7 @@ async def test_rows_about_one_identifier_never_share_an_envelope(tmp_path: Path)
     file = tmp_path / "rows"
     mint = b'{"mint": "88.111", "values": []}'
     file.write_bytes(b"\n".join([row("a"), row("b"), row("A"), mint, mint, row("a"), row("c")]))
-    assert [piece.lines for piece in await cut(file)] == [[1, 2], [3, 4, 5], [6, 7]]
+    assert [rows.lines for rows in await cut(file)] == [[1, 2], [3, 4, 5], [6, 7]]
 
 
 async def test_an_envelope_is_never_too_large(tmp_path: Path) -> None:
@@ -108,25 +108,50 @@ async def test_an_envelope_is_never_too_large(tmp_path: Path) -> None:
     large = [{"index": number, "type": "T", "data": "x" * 60_000} for number in range(1, 5)]
     file.write_bytes(b"\n".join(row(number, values=large) for number in range(40)))
     gotten = await cut(file)
-    assert sum(len(piece.rows) for piece in gotten) == 40
-    assert max(sum(map(len, piece.rows)) for piece in gotten) < 4 * 1024 * 1024
+    assert sum(len(rows.encoded) for rows in gotten) == 40
+    assert max(sum(map(len, rows.encoded)) for rows in gotten) < 4 * 1024 * 1024
 
 
-async def test_a_piece_of_refused_rows_ends_too(tmp_path: Path) -> None:
+async def test_an_envelope_of_refused_rows_ends_too(tmp_path: Path) -> None:
     file = tmp_path / "rows"
     file.write_bytes(b"{\n" * (LINES_MAX + 1))
-    assert [len(piece.rejects) for piece in await cut(file)] == [LINES_MAX, 1]
+    assert [len(rows.rejects) for rows in await cut(file)] == [LINES_MAX, 1]
     file.write_bytes(b"")
     assert await cut(file) == []
 
 
-async def test_what_is_no_file_of_rows_is_told_soon(tmp_path: Path) -> None:
+@pytest.mark.parametrize("longer", [1, ROW_BYTES, 9 * ROW_BYTES, 30 * ROW_BYTES])
+@pytest.mark.parametrize("lines", [[False, True, False], [True, False, True, True, False], [False, True]])
+@pytest.mark.parametrize("end", [b"\n", b""])
+async def test_a_row_that_is_too_long_is_refused_alone(
+    tmp_path: Path, longer: int, lines: list[bool], end: bytes
+) -> None:
+    """However long it is, and wherever it stands: the others are taken, and reading goes on behind it."""
     file = tmp_path / "rows"
-    file.write_bytes(row("a") + b"\n" + bytes(5 * ROW_BYTES))
-    with pytest.raises(Fault) as raised:
-        await cut(file)
-    assert raised.value.reason is Reason.ROW_MALFORMED
-    assert "Line 2" in raised.value.detail
+    octets = [b"x" * (ROW_BYTES + longer) if is_long else row(number) for number, is_long in enumerate(lines)]
+    file.write_bytes(b"\n".join(octets) + end)
+    (rows,) = await cut(file)
+    numbered = list(enumerate(lines, 1))
+    assert rows.lines == [number for number, is_long in numbered if not is_long]
+    assert [reject.line for reject in rows.rejects] == [number for number, is_long in numbered if is_long]
+    assert {reject.fault.reason for reject in rows.rejects} == {Reason.ROW_MALFORMED}
+    assert (rows.end_line, rows.end_offset) == (len(lines), file.stat().st_size)
+
+
+async def test_a_file_with_rows_that_are_too_long_is_cut_the_same_wherever_it_is_begun(tmp_path: Path) -> None:
+    file = tmp_path / "rows"
+    long = [b"x" * (ROW_BYTES + 1), b"y" * (9 * ROW_BYTES)]
+    file.write_bytes(b"\n".join([row("a"), long[1], row("a"), long[0], row("a"), row("a"), long[1], long[1], b""]))
+    whole = await cut(file)
+    assert [rows.lines for rows in whole] == [[1], [3], [5], [6]]
+    assert [[reject.line for reject in rows.rejects] for rows in whole] == [[2], [4], [], [7, 8]]
+    for before, after in zip(whole, range(1, len(whole)), strict=False):
+        begun = await cut(file, offset=before.end_offset, line=before.end_line, number=before.number + 1)
+        assert [_comparable(rows) for rows in begun] == [_comparable(rows) for rows in whole[after:]]
+
+
+def _comparable(rows: EnvelopeRows) -> tuple[EnvelopeRows, list[dict[str, Any]]]:
+    return replace(rows, rejects=[]), [reject.plain() for reject in rows.rejects]
 
 
 # --- running it ----------------------------------------------------------------------------------------------------
@@ -160,26 +185,27 @@ class Place:
     def write(self, *rows: bytes) -> None:
         self.file.write_bytes(b"".join(each + b"\n" for each in rows))
 
-    async def run(self, *, at_once: int = 2, with_envelopes: bool = False) -> Run:
-        """Run once, as the command does; a Fault leaves the state."""
-        folder = self.folder
-        kept = KeptFiles(
-            state=self.state,
-            rejects=folder / "rejects",
-            receipts=folder / "receipts",
-            minted=folder / "minted",
-            with_envelopes=with_envelopes,
-        )
+    async def run(
+        self,
+        *,
+        at_once: int = 2,
+        with_envelopes: bool = False,
+        tell: Callable[[Run], None] = lambda _: None,
+        **files: Any,
+    ) -> Run:
+        """Run once, as the command does; a Fault leaves the state. `files` are other paths than the usual ones."""
+        usual = {name: self.folder / name for name in ("rejects", "receipts", "minted")}
+        kept = KeptFiles(state=self.state, with_envelopes=with_envelopes, **{**usual, **files})
         signer = Signer(NODE, self.small.keys[NODE])
         settings = RegistryClientSettings(timeout=Duration(20))
         with closing(Input.open(str(self.file))) as source:
             known = source.fingerprint() or ""
             run = Run(source, self.state.read(known) or Reached.begin(known), kept, SystemClock())
-            kept.begin(run.reached)
             is_done = False
             try:
+                kept.begin(run.reached)
                 async with RegistryClient(self.address, signer, settings, clock=self.small.clock) as client:
-                    await run.register(client, at_once=at_once, tell=lambda _: None)
+                    await run.register(client, at_once=at_once, tell=tell)
                 is_done = True
             finally:
                 kept.close(is_done=is_done)
@@ -277,13 +303,129 @@ async def test_an_input_that_changes_while_it_is_read_ends_the_run(place: Place)
     assert len(place.service.taken) == 1
 
 
+# --- the files that are left ---------------------------------------------------------------------------------------
+
+
+def rows_of_all_kinds(count: int) -> list[bytes]:
+    """Of seven rows each, one without an identifier and one that is refused."""
+    kinds = {0: b'{"mint": "88.111", "values": []}', 1: b'{"identifier": "88.9/x%d", "values": []}'}
+    return [kinds.get(number % 7, row(number)).replace(b"%d", b"%d" % number) for number in range(count)]
+
+
+async def interrupted(place: Place, after: int, **options: Any) -> None:
+    """Run until so many requests were taken, and one more whose answer is lost."""
+    place.service.lasts = len(place.service.taken) + after
+    with pytest.raises(Fault) as raised:
+        await place.run(at_once=1, **options)
+    assert raised.value.reason is Reason.INTERNAL
+    place.service.lasts = 10**9
+
+
+async def test_proofs_of_an_earlier_registration_are_added_to(place: Place) -> None:
+    """Also where the last line of the file has no end; only refused rows are told afresh."""
+    names = ("receipts", "minted", "rejects")
+    place.write(*rows_of_all_kinds(10))
+    await place.run()
+    first = {name: place.lines(name) for name in names}
+    assert all(first.values())
+    for name in names:
+        path = place.folder / name
+        path.write_bytes(path.read_bytes().removesuffix(b"\n"))
+    place.write(*rows_of_all_kinds(10), row("more"))
+    await place.run()
+    for name in ("receipts", "minted"):
+        assert place.lines(name)[: len(first[name])] == first[name]
+        assert len(place.lines(name)) == 2 * len(first[name])
+    assert [each["line"] for each in place.lines("rejects")] == [each["line"] for each in first["rejects"]]
+
+
+@pytest.mark.parametrize("name", ["receipts", "minted", "rejects"])
+async def test_a_file_that_was_removed_meanwhile_is_told_and_not_made_up(place: Place, name: str) -> None:
+    place.write(*rows_of_all_kinds(3_500))
+    await interrupted(place, 2)
+    taken, path = len(place.service.taken), place.folder / name
+    kept = path.read_bytes()
+    path.unlink()
+    with pytest.raises(Fault) as raised:
+        await place.run()
+    assert (raised.value.reason, raised.value.field) == (Reason.FILE_UNREADABLE, f"--{name}")
+    assert f"had {len(kept):,} at the interruption" in raised.value.detail
+    assert not path.exists()
+    assert len(place.service.taken) == taken
+    path.write_bytes(kept[:-1])
+    with pytest.raises(Fault):
+        await place.run()
+    path.write_bytes(kept)
+    run = await place.run()
+    assert run.reached.lines == 3_500
+    assert path.read_bytes().startswith(kept)
+    assert b"\0" not in path.read_bytes()
+
+
+async def test_another_file_takes_the_rest(place: Place) -> None:
+    place.write(*(row(number) for number in range(3_500)))
+    await interrupted(place, 2)
+    other = place.folder / "other"
+    other.write_bytes(b"{}\n")
+    await place.run(receipts=other)
+    assert [each["first_line"] for each in place.lines("receipts")] == [1, 1_001]
+    assert [each.get("first_line") for each in place.lines("other")] == [None, 2_001, 3_001]
+
+
+@pytest.mark.parametrize("name", ["receipts", "minted", "rejects"])
+async def test_a_run_without_a_file_leaves_it_for_the_next_one(place: Place, name: str) -> None:
+    place.write(*rows_of_all_kinds(5_500))
+    await interrupted(place, 2)
+    kept = place.lines(name)
+    await interrupted(place, 2, **{name: None})
+    assert place.lines(name) == kept
+    await place.run()
+    assert place.lines(name)[: len(kept)] == kept
+    assert len(place.lines(name)) > len(kept)
+
+
+async def test_what_others_added_meanwhile_stays(place: Place) -> None:
+    place.write(*rows_of_all_kinds(3_500))
+    await interrupted(place, 2)
+    other = b'{"of": "another command"}\n'
+    for name in ("receipts", "minted"):
+        with (place.folder / name).open("ab") as file:
+            file.write(other)
+    await place.run()
+    for name in ("receipts", "minted"):
+        assert (place.folder / name).read_bytes().count(other) == 1
+    assert [each.get("first_line") for each in place.lines("receipts")] == [1, 1_001, None, 2_001, 3_001]
+
+
+async def test_what_a_killed_run_wrote_and_did_not_tell_is_not_written_twice(place: Place) -> None:
+    """A process may be killed between the files and the state; then the state is the older one, and a line is cut."""
+    place.write(*rows_of_all_kinds(4_500))
+    states: list[bytes] = []
+
+    def tell(_: Run) -> None:
+        states.append(place.state.path.read_bytes())
+
+    await interrupted(place, 3, tell=tell)
+    place.state.path.write_bytes(states[0])
+    for name in ("receipts", "minted", "rejects"):
+        with (place.folder / name).open("ab") as file:
+            file.write(b'{"line": 4')
+    run = await place.run()
+    assert (run.resumed_at, run.reached.lines) == (1_000, 4_500)
+    assert [each["line"] for each in place.lines("minted")] == list(range(1, 4_501, 7))
+    assert [each["line"] for each in place.lines("rejects")] == list(range(2, 4_501, 7))
+    # Of the same entry there may be two proofs, since the journal has grown between them; none is missing.
+    proven = [(each["first_line"], each["receipt"]["index"]) for each in place.lines("receipts")]
+    assert [first for first, _ in sorted(set(proven))] == [1, 1_001, 2_001, 3_001, 4_001]
+
+
 # --- the state -----------------------------------------------------------------------------------------------------
 
 
 def test_the_state_is_found_again(tmp_path: Path) -> None:
     state = StateFile(tmp_path / "state")
     assert state.read("x") is None
-    reached = replace(Reached.begin("x"), pieces=3, offset=99, rejects_bytes=7)
+    reached = replace(Reached.begin("x"), envelopes=3, offset=99, files={"/rejects": 7})
     state.write(reached)
     assert state.read("x") == reached
     with pytest.raises(Fault) as raised:
@@ -299,12 +441,14 @@ def test_the_state_is_found_again(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_piece_is_the_same_request_in_each_run_and_another_one_in_another_registration() -> None:
-    piece = Piece(number=4, rows=[row("a")], lines=[1], identifiers={"a"}, rejects=[], end_offset=1, end_line=1)
+def test_an_envelope_is_the_same_request_in_each_run_and_another_one_in_another_registration() -> None:
+    rows = EnvelopeRows(
+        number=4, encoded=[row("a")], lines=[1], identifiers={"a"}, rejects=[], end_offset=1, end_line=1
+    )
     reached = Reached.begin("x")
-    assert reached.draft(piece) == reached.draft(piece)
-    assert reached.draft(piece) != reached.draft(replace(piece, number=5))
-    assert reached.draft(piece).request_id != Reached.begin("x").draft(piece).request_id
+    assert reached.draft(rows) == reached.draft(rows)
+    assert reached.draft(rows) != reached.draft(replace(rows, number=5))
+    assert reached.draft(rows).request_id != Reached.begin("x").draft(rows).request_id
 
 
 def test_files_that_cannot_be_written_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.csv_rows import Columns, read_csv, split_csv
-from registry.ndjson_rows import read_ndjson
+from registry.ndjson_rows import decode_row, read_ndjson
 from registry.rows import ROW_BYTES, IdentifierRow, PrefixRow, ValueRow
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule
@@ -26,7 +26,7 @@ GOOD = b'{"identifier":"88.1/a","values":[{"index":1,"type":"URL","data":"x"}]}'
 
 def only(octets: bytes) -> Any:
     """Read what should be one row."""
-    (line,) = read_ndjson(octets, 1)
+    (line,) = read_ndjson(octets, 1, decode_row)
     return line.row
 
 
@@ -167,7 +167,7 @@ def test_a_prefix_row_takes_everything_that_it_says() -> None:
     ],
 )
 def test_a_row_that_cannot_be_read_is_refused_with_its_field(line: bytes, field: str, said: str) -> None:
-    first, second = read_ndjson(line + b"\n" + GOOD + b"\n", 1)
+    first, second = read_ndjson(line + b"\n" + GOOD + b"\n", 1, decode_row)
     refusal = fault(first.row)
     assert (refusal.reason, refusal.field) == (Reason.ROW_MALFORMED, field)
     assert said in refusal.detail
@@ -218,25 +218,25 @@ def test_an_endpoint_that_cannot_be_is_refused_with_its_path() -> None:
 
 @pytest.mark.parametrize("tail", [GOOD[:-1], GOOD[:20], b'{"identifier":"88.1/\xe5', b'{"pre', b"{"])
 def test_an_input_that_ends_within_a_row_is_told_as_truncated(tail: bytes) -> None:
-    first, last = read_ndjson(GOOD + b"\n" + tail, 5)
+    first, last = read_ndjson(GOOD + b"\n" + tail, 5, decode_row)
     assert values_of(first.row)
     assert fault(last.row).reason is Reason.ROW_TRUNCATED
     assert last.number == 6
 
 
 def test_a_whole_last_row_needs_no_line_end() -> None:
-    assert len(list(read_ndjson(GOOD + b"\n" + GOOD, 1))) == 2
+    assert len(list(read_ndjson(GOOD + b"\n" + GOOD, 1, decode_row))) == 2
 
 
 def test_lines_keep_their_numbers_over_empty_ones() -> None:
-    lines = list(read_ndjson(b"\n" + GOOD + b"\r\n \t\n\r\n" + GOOD + b"\n\n", 10))
+    lines = list(read_ndjson(b"\n" + GOOD + b"\r\n \t\n\r\n" + GOOD + b"\n\n", 10, decode_row))
     assert [line.number for line in lines] == [11, 14]
     assert all(values_of(line.row) for line in lines)
 
 
 def test_a_byte_order_mark_is_passed_over_in_the_first_line_only() -> None:
     assert values_of(only(b"\xef\xbb\xbf" + GOOD))
-    (line,) = read_ndjson(b"\xef\xbb\xbf" + GOOD, 2)
+    (line,) = read_ndjson(b"\xef\xbb\xbf" + GOOD, 2, decode_row)
     assert fault(line.row).reason is Reason.ROW_MALFORMED
 
 
@@ -250,7 +250,7 @@ def test_a_row_beyond_the_bound_is_refused_unread() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_reading(octets: bytes) -> None:
-    for line in read_ndjson(octets, 1):
+    for line in read_ndjson(octets, 1, decode_row):
         assert isinstance(line.row, Fault | IdentifierRow | PrefixRow)
 
 

@@ -13,18 +13,19 @@ from typing import Any, Final
 import grpc
 import pytest
 from cryptography import x509
+from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from resolver.bounds import REQUEST_BYTES
 from resolver.clock import SystemClock
-from resolver.errors import Fault, Reason
+from resolver.errors import DOMAIN, Fault, Reason
 from resolver.rpc.calls import Calls, Context
 from resolver.rpc.channels import ChannelSettings, open_channel
-from resolver.rpc.errors import fault_of_rpc_error
+from resolver.rpc.errors import DETAILS_KEY, fault_of_rpc_error
 from resolver.rpc.health import HEALTH_SERVICE
-from resolver.rpc.serving import Server, ServingSettings, build_server
+from resolver.rpc.serving import MESSAGE_BYTES, Server, ServingSettings, build_server
 from resolver.rpc.tls import ClientTls, ServerTls
 from resolver.units import Duration
 from tests.certificates import Authority, Files
@@ -130,19 +131,77 @@ async def test_an_address_that_cannot_be_bound_is_a_setting_that_cannot_be(addre
 # --- what it bounds ----------------------------------------------------------------------------------------------
 
 
-async def test_a_message_of_five_mebibytes_is_refused_before_any_method_sees_it() -> None:
+def error_info(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    """Read the ErrorInfo that came over the wire as any client would; nothing of ours helps."""
+    trailing = dict(error.trailing_metadata() or ())
+    status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
+    assert (status.code, status.message) == (error.code().value[0], error.details())
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return info
+
+
+def assert_too_large(error: grpc.aio.AioRpcError, octets: int) -> None:
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    info = error_info(error)
+    assert (info.domain, info.reason) == (DOMAIN, "REQUEST_TOO_LARGE")
+    assert dict(info.metadata) == {"bytes": str(octets), "allowed": str(REQUEST_BYTES)}
+
+
+@pytest.mark.parametrize("octets", [REQUEST_BYTES + 1, 5 << 20, MESSAGE_BYTES])
+async def test_a_message_above_four_mebibytes_is_refused_with_its_reason_before_any_method_sees_it(
+    octets: int,
+) -> None:
     seen = []
 
     async def note(request: bytes, _context: Context) -> bytes:
         seen.append(len(request))
         return b""
 
-    async with running(loopback(), note) as server:
-        error = await refusal(call(f"127.0.0.1:{server.port}", bytes(5 << 20)))
-        await call(f"127.0.0.1:{server.port}", bytes(REQUEST_BYTES))
-    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert fault_of_rpc_error(error).reason is Reason.REQUEST_TOO_LARGE
+    async with (
+        running(loopback(), note) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        assert_too_large(await refusal(echo_over(channel)(bytes(octets))), octets)
+        await echo_over(channel)(bytes(REQUEST_BYTES))
     assert seen == [REQUEST_BYTES]
+
+
+async def test_each_message_of_a_stream_is_bounded_as_a_request_is() -> None:
+    taken: list[list[int]] = []
+
+    async def take(requests: AsyncIterator[bytes], _context: Context) -> bytes:
+        taken.append([len(request) async for request in requests])
+        return b"taken"
+
+    server = build_server(loopback())
+    server.add(SERVICE, {"Take": Calls("echo", SystemClock(), CollectorRegistry()).serve_stream("Take", take)})
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            stream: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(f"/{SERVICE}/Take")
+            assert await stream(iter([bytes(REQUEST_BYTES)] * 3)) == b"taken"
+            error = await refusal(stream(iter([b"first", bytes(REQUEST_BYTES + 1), b"third"])))
+        assert_too_large(error, REQUEST_BYTES + 1)
+        assert taken == [[REQUEST_BYTES] * 3]
+    finally:
+        await server.stop()
+
+
+async def test_what_grpc_itself_refuses_carries_no_reason_and_clients_here_give_the_closest() -> None:
+    """Said in docs/reasons.md: beyond 8 MiB, compressed, unknown."""
+    async with running(loopback()) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        unknown: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{SERVICE}/Invented")
+        errors = [
+            await refusal(echo_over(channel)(bytes(MESSAGE_BYTES + 1))),
+            await refusal(echo_over(channel)(b"hello" * 1_000, compression=grpc.Compression.Gzip)),
+            await refusal(unknown(b"hello")),
+        ]
+    exhausted, unimplemented = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNIMPLEMENTED
+    assert [error.code() for error in errors] == [exhausted, unimplemented, unimplemented]
+    assert not any(DETAILS_KEY in dict(error.trailing_metadata() or ()) for error in errors)
+    reasons = [fault_of_rpc_error(error).reason for error in errors]
+    assert reasons == [Reason.REQUEST_TOO_LARGE, Reason.METHOD_UNKNOWN, Reason.METHOD_UNKNOWN]
 
 
 async def test_a_client_takes_an_answer_of_four_mebibytes() -> None:

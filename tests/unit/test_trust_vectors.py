@@ -1,23 +1,30 @@
 """What this implementation makes of the vectors in tests/vectors, which other languages read too."""
 
 import json
+import subprocess
+from base64 import b64decode
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
+import zstandard
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, derive_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
 
+from registry.chunks import NO_CHUNKS, Chunk, ChunkWriter, manifest_with
+from registry.ndjson_rows import decode_row
 from registry.v1 import registry_pb2 as pb
 from resolver.errors import Fault, Reason
 from resolver.trust.envelopes import Envelope, kind_of, pae, payload_type_of, seal
-from resolver.trust.heads import Payload, body_digest
+from resolver.trust.heads import Payload
 from resolver.trust.keys import PrivateKey, PublicKey
 from resolver.trust.merkle import Tree, leaf_hash, root_from_proof
 from resolver.trust.notes import TreeHead, open_checkpoint, read_verifier_key, sign_checkpoint, verifier_key
 from resolver.trust.receipts import Receipt, check_envelope, check_receipt
+from tests.unit.test_registering_specification import BODIES
 
 VECTORS: Final = Path(__file__).parents[1] / "vectors"
 
@@ -31,6 +38,7 @@ def read(name: str) -> Vector:
 
 KEYS, ENVELOPES, PAYLOADS = read("keys"), read("envelopes"), read("payloads")
 TREES, CHECKPOINTS, RECEIPTS = read("trees"), read("checkpoints"), read("receipts")
+CHUNKS: Final = read("chunks")["chunks"]
 PRIVATE: Final = {each["name"]: PrivateKey.from_pem(each["private_pem"].encode()) for each in KEYS["keys"]}
 
 
@@ -83,7 +91,7 @@ def test_envelopes(vector: Vector) -> None:
         assert PRIVATE[told["key"]].public.verify(held.sig, envelope.pae())
     body = Payload.from_bytes(envelope.payload).body
     assert body == vector["body"].encode()
-    assert body_digest(vector["kind"], body).hex() == vector["body_sha256"]
+    msgspec.json.decode(body, type=BODIES[vector["kind"]])
 
 
 @pytest.mark.parametrize("vector", cases(ENVELOPES["accepted"]))
@@ -215,3 +223,57 @@ def test_refused_receipts(vector: Vector) -> None:
     with pytest.raises(Fault) as caught:
         check_receipt(receipt_of(vector["receipt"]), RECEIPTS["verifier_key"])
     assert (caught.value.reason, caught.value.field) == (Reason.RECEIPT_INVALID, vector["field"])
+
+
+@pytest.mark.parametrize("vector", [pytest.param(each, id=str(each["number"])) for each in CHUNKS])
+def test_chunks(vector: Vector) -> None:
+    """A chunk holds these rows. How it is compressed is free, so it is the content that is made again."""
+    octets, rows = (
+        bytes.fromhex(vector["chunk"]),
+        [decode_row(json.dumps(each["row"]).encode()) for each in vector["rows"]],
+    )
+    lines = [each["line"] for each in vector["rows"]]
+    opened = Chunk.open(octets, digest=vector["chunk_sha256"], size=len(octets), rows=len(rows))
+    blocks = list(opened.blocks())
+    assert [row for block in blocks for row in (*block.prefixes, *block.identifiers)] == rows
+    assert [line for block in blocks for line in block.lines] == lines
+    writer = ChunkWriter()
+    for line, row in zip(lines, rows, strict=True):
+        writer.add(line, row)
+    made = [zstandard.ZstdDecompressor().decompress(each) for each in (octets, writer.finish())]
+    assert made == [bytes.fromhex(vector["content"])] * 2
+
+
+def test_the_manifest_of_an_import() -> None:
+    manifest = NO_CHUNKS
+    for vector in CHUNKS:
+        manifest = manifest_with(manifest, bytes.fromhex(vector["chunk_sha256"]))
+        assert manifest.hex() == vector["manifest_sha256"]
+
+
+def openssl(*arguments: str | Path) -> int:
+    return subprocess.run(["openssl", *arguments], capture_output=True, check=False, timeout=60).returncode
+
+
+@pytest.mark.needs("openssl")
+def test_nothing_of_ours_is_needed_to_check_an_envelope_and_its_receipt(tmp_path: Path) -> None:
+    """By openssl: an Ed25519 signature, a P-256 signature, and the signature of the journal."""
+    ed25519, p256 = ENVELOPES["accepted"][:2]
+    message, sig, key = tmp_path / "message", tmp_path / "sig", tmp_path / "key"
+    public = {each["name"]: each["public_pem"] for each in KEYS["keys"]}
+    for vector, check in (
+        (ed25519, ("pkeyutl", "-verify", "-pubin", "-inkey", key, "-rawin", "-in", message, "-sigfile", sig)),
+        (p256, ("dgst", "-sha256", "-verify", key, "-signature", sig, message)),
+    ):
+        kind, payload = vector["payload_type"].encode(), vector["payload"].encode()
+        key.write_text(public[vector["signatures"][0]["key"]])
+        sig.write_bytes(bytes.fromhex(vector["signatures"][0]["sig"]))
+        message.write_bytes(b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload))
+        assert openssl(*check) == 0
+        message.write_bytes(message.read_bytes() + b" ")
+        assert openssl(*check) != 0
+    note, _, signed = RECEIPTS["receipt"]["checkpoint"].partition("\n\n")
+    key.write_text(public[CHECKPOINTS["key"]])
+    message.write_text(f"{note}\n")
+    sig.write_bytes(b64decode(signed.split()[-1])[4:])
+    assert openssl("pkeyutl", "-verify", "-pubin", "-inkey", key, "-rawin", "-in", message, "-sigfile", sig) == 0

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
+from resolver.private_files import FOLDER_MODE, open_private
 from resolver.store import FORMAT
 from resolver.store.embedded.border import DATA_FILE, Border
 from resolver.store.embedded.layout import HEAD_ROW, number
@@ -162,7 +163,7 @@ def _pour(stream: BinaryIO, file: BinaryIO, progress: Progress, expected: int) -
 def _empty_folder(path: Path) -> Iterator[None]:
     """Make a folder or take an empty one; where something fails, what was made goes away again."""
     is_new = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     if any(not found.name.endswith(_PART) for found in path.iterdir()):
         raise _occupied(path)
     try:
@@ -181,7 +182,7 @@ def _complete(path: Path) -> Iterator[BinaryIO]:
     """Give a file to be written, which gets its name when all of it is durable, and is removed where that fails."""
     part = path.with_name(path.name + _PART)
     with _gone_on_failure(part):
-        with part.open("wb") as file:
+        with os.fdopen(open_private(part, os.O_WRONLY | os.O_TRUNC), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

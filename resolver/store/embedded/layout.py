@@ -102,11 +102,6 @@ def number(value: int) -> bytes:
     return value.to_bytes(8, "big")
 
 
-def prefix_of(key: bytes) -> bytes:
-    """Give the folded prefix of a canonical key."""
-    return key.partition(b"/")[0]
-
-
 def span(prefix: bytes, *, derived: bool) -> tuple[bytes, bytes]:
     """Give the LMDB keys between which everything below a folded prefix lies: from the first to before the second.
 

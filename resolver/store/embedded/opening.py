@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import lmdb
 
 from resolver.errors import Fault, Reason
+from resolver.private_files import FILE_MODE
 from resolver.store import FORMAT
 from resolver.store.embedded.border import DATA_FILE
 from resolver.store.embedded.layout import FORMAT_ROW, HEAD_ROW, SECRET_ROW, TREE_HEAD_ROW, number
@@ -116,6 +117,7 @@ def _environment(path: Path, *, map_size: int, readonly: bool) -> lmdb.Environme
         map_size=map_size,
         readonly=readonly,
         create=False,
+        mode=FILE_MODE,
         max_dbs=len(_NAMES),
         max_readers=_READERS_MAX,
         # Between reads one read transaction is kept reset: it holds a reader's slot and no pages. Renewing it takes

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
+from resolver.private_files import open_private
 
 LOCK_FILE: Final = "owner.lock"
 
@@ -53,7 +54,7 @@ class OwnerLock:
             Fault: STORE_OWNED; `pid`, `what`, `since` and `socket` are its variables.
             OSError: the folder is missing or may not be written to.
         """
-        descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_private(folder / LOCK_FILE, os.O_RDWR)
         try:
             _lock(descriptor)
             os.ftruncate(descriptor, 0)

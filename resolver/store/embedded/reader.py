@@ -52,7 +52,7 @@ class Reads:
         self._store = store
         self._border = border
 
-    async def public(self, keys: Sequence[bytes]) -> Fetched:
+    async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:  # noqa: ARG002 - no replicas
         try:
             with self._begin() as transaction:
                 get, get_long = transaction.get, partial(self._get_long, transaction)
@@ -128,13 +128,15 @@ class Reads:
         with self._border, self._begin() as transaction:
             return self._meta(transaction, TREE_HEAD_ROW)
 
-    async def answered(self, request: bytes) -> int:
+    async def answered(self, requests: Sequence[bytes]) -> list[int]:
+        answered = self._store.answered
         with self._border, self._begin() as transaction:
-            return int.from_bytes(transaction.get(request, b"", self._store.answered), "big")
+            return [int.from_bytes(transaction.get(request, b"", answered), "big") for request in requests]
 
-    async def is_spent(self, nonce: Nonce) -> bool:
+    async def spent(self, nonces: Sequence[Nonce]) -> list[bool]:
+        spent = self._store.nonces
         with self._border, self._begin() as transaction:
-            return transaction.get(nonce_row(nonce), None, self._store.nonces) is not None
+            return [transaction.get(nonce_row(nonce), None, spent) is not None for nonce in nonces]
 
     async def secret(self) -> bytes:
         with self._border, self._begin() as transaction:

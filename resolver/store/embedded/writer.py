@@ -14,6 +14,7 @@ from typing import Final, Self, TypeVar
 import lmdb
 
 from resolver.errors import Fault, Reason
+from resolver.private_files import FOLDER_MODE
 from resolver.store import Checkpoint, Commit
 from resolver.store.embedded.border import Border
 from resolver.store.embedded.layout import checkpoint_decoder, import_row
@@ -54,7 +55,7 @@ class EmbeddedWriter(Reads):
         """
         border = Border(path)
         with border:
-            path.mkdir(parents=True, exist_ok=True)
+            path.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
             lock = OwnerLock.take(path, owner)
             try:
                 store = open_to_write(path, map_size=map_size)

@@ -1,6 +1,5 @@
 """What one commit does to the databases: journal, records, rows, and the feed. The transaction is the caller's."""
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final
@@ -29,15 +28,12 @@ from resolver.store.embedded.layout import (
     nonce_row,
     nonce_until,
     number,
-    prefix_of,
 )
 from resolver.store.embedded.opening import Store, damaged, torn
+from resolver.store.naming import named_change
 
 if TYPE_CHECKING:
     from lmdb import Transaction, _Database
-
-NAMED_MAX: Final = 5_000
-"""Keys, or prefixes, that one entry of the feed names. Where more keys change, it names the prefixes above them."""
 
 _FORGOTTEN_AT_ONCE: Final = 8
 """Nonces, and answers, that go with one entry at most: more than come with it, so that none pile up.
@@ -123,9 +119,7 @@ def _put_changes(transaction: "Transaction[bytes]", store: Store, entry: Entry, 
     for node in nodes:
         transaction.put(node.node.encode(), node.to_bytes(), db=store.nodes)
     keys = _put_records(transaction, store, entry.writes, wire.version_field(index))
-    if len(keys) <= NAMED_MAX:
-        return Change(index, keys=tuple(keys), prefixes=prefixes, nodes=nodes)
-    return Change(index, prefixes=prefixes, below=_few(_prefixes(keys)), nodes=nodes)
+    return named_change(index, keys, prefixes, nodes)
 
 
 def _put_records(
@@ -217,21 +211,3 @@ def _shorten_feed(
 def _feed_bytes(transaction: "Transaction[bytes]", store: Store) -> int:
     pages = transaction.stat(store.feed)
     return pages["psize"] * (pages["branch_pages"] + pages["leaf_pages"] + pages["overflow_pages"])
-
-
-def _prefixes(keys: Sequence[bytes]) -> list[bytes]:
-    """Give the folded prefixes of sorted keys, each at least once."""
-    found, at = [], 0
-    while at < len(keys):
-        found.append(prefix_of(keys[at]))
-        # A zero is what follows on a slash: what stands before that has this prefix.
-        at = bisect_left(keys, found[-1] + b"0", at)
-    return found
-
-
-def _few(prefixes: Sequence[bytes]) -> tuple[bytes, ...]:
-    """Name at most NAMED_MAX prefixes with all of these below them, as far as shortening brings that about."""
-    named = set(prefixes)
-    while len(named) > NAMED_MAX and any(b"." in prefix for prefix in named):
-        named = {prefix.rpartition(b".")[0] or prefix for prefix in named}
-    return tuple(sorted(named))
