@@ -8,7 +8,7 @@ PROTOS := $(wildcard proto/*/v1/*.proto)
 SITE    = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types drift bench proto lock baseline clean
+.PHONY: help demo test check lint types drift bench cluster cassandra proto lock baseline clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ drift: $(VENV)/.dev ## is what is generated the same as what is committed?
 
 bench: $(VENV)/.dev ## first benchmarks: a table here, JSON in build/bench.json
 	$(BIN)/python -m loadtest.bench --json build/bench.json
+
+cluster: $(VENV)/.run ## Redis, Cassandra and a top-level node on this machine, until Ctrl-C
+	$(BIN)/python -m deploy.cluster
+
+cassandra: ## bring the jars of a real Cassandra (needs Java 17 and Maven); deploy/cassandra/README.md
+	$(PYTHON) -m deploy.cassandra jars
 
 proto: $(VENV)/.dev build/proto-deps ## generate the Python code of proto/ and the table of reasons
 	$(BIN)/python -m grpc_tools.protoc -I proto -I $(SITE) --python_out=. --pyi_out=. $(PROTOS)

@@ -1,18 +1,21 @@
-"""Behind `topnode journal`: a store verified against its journal, and a new store made of one. No tables here."""
+"""Behind `topnode journal`: a store, or a ring, verified against its journal, and a store made of one. No tables."""
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 
 from nodes.settings import NodeSettings
 from registry.audit import compare
 from registry.keyring import JOURNAL_FILE, OPERATOR_FILE, read_operators
-from registry.rebuild import Finding, Rebuilt, Tell, Trust, rebuild, refuse
+from registry.rebuild import Finding, Rebuilt, Source, Tell, Trust, rebuild, refuse
+from registry.ring_audit import check_loads, compare_ring
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.store.embedded import EmbeddedWriter, Owner
@@ -22,9 +25,17 @@ from resolver.store.embedded.snapshot import Snapshot
 from resolver.trust.keys import PrivateKey, PublicKey
 from resolver.trust.notes import origin_of, verifier_key
 from resolver.trust.operators import Operators
+from resolver.units import Duration
+
+if TYPE_CHECKING:
+    from resolver.store.cassandra.settings import CassandraSettings
+    from resolver.store.cassandra.survey import Survey
 
 FINDINGS_MAX: Final = 1_000
 """Findings that are told one by one; one damage may have many consequences."""
+
+RING_DEADLINE: Final = Duration(30)
+"""A whole ring is read while others use it: nobody waits for any single answer."""
 
 PLANNING: Final = "planning again"
 COMPARING: Final = "comparing"
@@ -98,6 +109,63 @@ async def verify(data: Path, trust: Trust, *, scratch: Path | None, clock: Clock
     )
 
 
+async def verify_ring(
+    settings: "CassandraSettings", trust: Trust, *, scratch: Path | None, clock: Clock, told: Told
+) -> Verdict:
+    """Read everything that is on a ring, whose registry may run meanwhile, and compare it with its journal.
+
+    A store without envelopes is made as by `verify`: the folder needs room for everything but those.
+
+    Raises:
+        Fault: as `Survey.open`; LOAD_UNFINISHED; FILE_UNREADABLE; STORE_FULL, of the scratch.
+    """
+    findings = _Findings()
+    with _scratch(scratch) as folder:
+        async with _survey(settings, clock) as held:
+            await check_loads(held)
+            with closing(_own(folder, clock)) as writer:
+                rebuilt = await rebuild(
+                    held, writer, trust, note=findings.take, tell=told(PLANNING), keeps_artefacts=False
+                )
+            with closing(Snapshot.open(folder)) as planned:
+                rows = await compare_ring(
+                    held,
+                    planned,
+                    size=rebuilt.size,
+                    now=clock.wall(),
+                    note=findings.take,
+                    tell=told(COMPARING),
+                )
+    return Verdict(
+        entries=rebuilt.size, root=rebuilt.root.hex(), rows=rows, found=findings.count, findings=findings.first
+    )
+
+
+@asynccontextmanager
+async def open_journal(settings: NodeSettings, clock: Clock) -> AsyncIterator[Source]:
+    """Open the journal of a node, wherever its settings say that it is, in one state of it.
+
+    Raises:
+        Fault: as `Snapshot.open` or `Survey.open`.
+    """
+    if not settings.cassandra.hosts:
+        with closing(Snapshot.open(settings.data)) as journal:
+            yield journal
+        return
+    async with _survey(settings.cassandra, clock) as ring:
+        yield ring
+
+
+@asynccontextmanager
+async def _survey(settings: "CassandraSettings", clock: Clock) -> AsyncIterator["Survey"]:
+    # The driver takes a while to import, which nodes without a ring need not wait for.
+    from resolver.store.cassandra.survey import Survey  # noqa: PLC0415
+
+    patient = replace(settings, deadline=max(settings.deadline, RING_DEADLINE))
+    with closing(await Survey.open(patient, clock=clock, registry=CollectorRegistry())) as survey:
+        yield survey
+
+
 async def rebuild_store(source: Path, target: Path, trust: Trust, *, clock: Clock, told: Told) -> Rebuilt:
     """Make a store in a new or empty folder out of the journal in another one, with the keys that lie there.
 
@@ -109,9 +177,24 @@ async def rebuild_store(source: Path, target: Path, trust: Trust, *, clock: Cloc
     """
     with closing(Snapshot.open(source)) as held, Border(target), _appearing(target) as folder:
         shutil.copymode(source, folder)
-        _copy_keys(source, folder)
+        for name in (OPERATOR_FILE, JOURNAL_FILE):
+            _copy_key(source / name, folder)
         with closing(_own(folder, clock)) as writer:
             return await rebuild(held, writer, trust, note=refuse, tell=told(PLANNING))
+
+
+async def rebuild_ring(settings: NodeSettings, target: Path, trust: Trust, *, clock: Clock, told: Told) -> Rebuilt:
+    """Make a store in a new or empty folder out of the journal of a ring, with this node's keys.
+
+    Raises:
+        Fault: as `rebuild_store` and `Survey.open`.
+    """
+    async with _survey(settings.cassandra, clock) as held:
+        with Border(target), _appearing(target) as folder:
+            _copy_key(settings.data / OPERATOR_FILE, folder)
+            PrivateKey.from_file(settings.registry.key or settings.data / JOURNAL_FILE).to_file(folder / JOURNAL_FILE)
+            with closing(_own(folder, clock)) as writer:
+                return await rebuild(held, writer, trust, note=refuse, tell=told(PLANNING))
 
 
 class _Findings:
@@ -165,7 +248,6 @@ def _appearing(target: Path) -> Iterator[Path]:
         raise
 
 
-def _copy_keys(source: Path, target: Path) -> None:
-    for name in (OPERATOR_FILE, JOURNAL_FILE):
-        if (source / name).exists():
-            PrivateKey.from_file(source / name).to_file(target / name)
+def _copy_key(source: Path, folder: Path) -> None:
+    if source.exists():
+        PrivateKey.from_file(source).to_file(folder / source.name)

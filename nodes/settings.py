@@ -10,16 +10,18 @@ from nodes import layers
 from nodes.listening import Address
 from nodes.logs import LogSettings
 from nodes.serving.restarts import RestartSettings
+from registry.keyring import check_journal_key, read_operators
 from registry.settings import RegistrySettings
 from resolver.cache.memory import MemorySettings
+from resolver.cache.redis.settings import RedisSettings
 from resolver.chain import ChainSettings
 from resolver.errors import Fault, Reason
 from resolver.following import FollowingSettings
 from resolver.front.grpc import FrontSettings
 from resolver.rpc.serving import ServingSettings
 from resolver.rpc.tls import ServerTls, read_server
-from resolver.trust.keys import PrivateKey
-from resolver.trust.operators import Operators
+from resolver.store.cassandra.settings import CassandraSettings
+from resolver.store.shared import SharedSettings
 
 WORKERS_MAX: Final = 1_024
 
@@ -46,6 +48,9 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     memory: MemorySettings = MemorySettings()
     following: FollowingSettings = FollowingSettings()
     registry: RegistrySettings = RegistrySettings()
+    cassandra: CassandraSettings = CassandraSettings()
+    redis: RedisSettings = RedisSettings()
+    shared: SharedSettings = SharedSettings()
     log: LogSettings = LogSettings()
     restarts: RestartSettings = RestartSettings()
 
@@ -54,6 +59,8 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise Fault(Reason.SETTING_INVALID, "A node's identifier is printable text, and not empty.", field="node")
         if self.workers is not None and not 0 <= self.workers <= WORKERS_MAX:
             raise Fault(Reason.SETTING_INVALID, f"Resolvers are 0 to {WORKERS_MAX}.", field="workers")
+        if self.cassandra.hosts and self.workers == 0:
+            raise Fault(Reason.SETTING_INVALID, "On a ring there is a resolver process at least.", field="workers")
 
 
 def read(
@@ -82,9 +89,14 @@ def check(settings: NodeSettings) -> None:
     Address.from_text(settings.admin, field="admin")
     _check_tls(settings.serving.tls, "serving")
     _check_tls(settings.registry.tls, "registry")
-    Operators.read(settings.registry.operators)
-    if settings.registry.key:
-        PrivateKey.from_file(settings.registry.key)
+    read_operators(settings.registry, settings.data)
+    check_journal_key(settings.registry, settings.data, settings.node)
+    if settings.redis.is_set and not settings.cassandra.hosts:
+        sentence = "A shared cache stands in front of a ring, and cassandra.hosts names none."
+        raise Fault(Reason.SETTING_INVALID, sentence, field="redis")
+    if settings.cassandra.hosts and not settings.registry.key:
+        sentence = "Whoever becomes the writer of a ring signs its journal with the same key: name the key's file."
+        raise Fault(Reason.SETTING_INVALID, sentence, field="registry.key")
 
 
 def _check_tls(tls: ServerTls | None, section: str) -> None:
@@ -93,5 +105,4 @@ def _check_tls(tls: ServerTls | None, section: str) -> None:
     try:
         read_server(tls)
     except Fault as fault:
-        field = f"{section}.{fault.field}"
-        raise Fault(fault.reason, fault.detail, field=field, variables=fault.variables) from None
+        raise fault.anew(field=f"{section}.{fault.field}") from None

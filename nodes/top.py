@@ -1,9 +1,9 @@
 """The resolver tier of a top-level node, put together: store, routes, nodes, cache, chain, front, server."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -19,14 +19,21 @@ from resolver.holders import Holders
 from resolver.routes import RouteTable
 from resolver.rpc.serving import Server, build_server
 from resolver.store import StoreReader
+from resolver.store.shared import SharedRecords
 from resolver.trust.actors import NodeTable
 from resolver.trust.operators import Operators
 from resolver.trust.queries import QueryVerifier
+
+if TYPE_CHECKING:
+    from resolver.cache.redis import RedisCache
 
 TIER: Final = "top"
 
 ANSWER_TIERS: Final = ("memory", "store")
 """Where an answer may come from, nearest first."""
+
+SHARED_TIERS: Final = ("memory", "redis", "store")
+"""The same where resolvers share a Redis."""
 
 CURRENCY_SECONDS: Final = 0.25
 """How often it is looked whether the resolver is current."""
@@ -50,11 +57,12 @@ class Resolver:
         routes, nodes = RouteTable(), NodeTable()
         cache = MemoryCache(settings.memory, registry)
         self._following = Following(store, routes, cache, clock, settings.following, registry, nodes=nodes)
+        self._shared = _share(settings, store, self._following, cache, routes, clock, registry)
         holders = Holders(settings.node, nodes=nodes, routes=routes, is_current=lambda: self._following.is_current)
         self._chain = chain.build(
             node=settings.node,
             clock=clock,
-            records=store,
+            records=self._shared.records if self._shared else store,
             routes=routes,
             cache=cache,
             following=self._following,
@@ -92,6 +100,8 @@ class Resolver:
         await self._following.start()
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self._following.run()), tasks.create_task(self._tell_currency(inside))]
+            if self._shared:
+                background += [tasks.create_task(each) for each in self._shared.tasks(self._following)]
             await self._server.start()
             try:
                 yield
@@ -108,8 +118,49 @@ class Resolver:
             await asyncio.sleep(CURRENCY_SECONDS)
 
 
+class Shared:
+    """What resolvers share: public records in Redis, in front of the store."""
+
+    def __init__(self, cache: "RedisCache", records: SharedRecords) -> None:
+        self.records = records
+        self._cache = cache
+
+    def tasks(self, following: Following) -> Sequence[Coroutine[None, None, None]]:
+        """Give what runs beside: staying connected, hearing of changes at once, keeping what the store said."""
+        return self._cache.run(), self._cache.hear(following.wake), self.records.run()
+
+
+def _share(
+    settings: NodeSettings,
+    store: StoreReader,
+    following: Following,
+    memory: MemoryCache,
+    routes: RouteTable,
+    clock: Clock,
+    registry: CollectorRegistry,
+) -> Shared | None:
+    if not settings.redis.is_set:
+        return None
+    # Nodes without a Redis need not wait until its driver is imported.
+    from resolver.cache.redis import RedisCache  # noqa: PLC0415
+
+    cache = RedisCache(settings.redis, clock=clock, registry=registry)
+    records = SharedRecords(
+        store,
+        cache,
+        following=following,
+        memory=memory,
+        routes=routes,
+        settings=settings.shared,
+        registry=registry,
+    )
+    memory.tell_beside("redis", records.lookups)
+    return Shared(cache, records)
+
+
 def _card(settings: NodeSettings) -> NodeCard:
-    return NodeCard(node=settings.node, tier=TIER, software_version=software_version(), answer_tiers=ANSWER_TIERS)
+    tiers = SHARED_TIERS if settings.redis.is_set else ANSWER_TIERS
+    return NodeCard(node=settings.node, tier=TIER, software_version=software_version(), answer_tiers=tiers)
 
 
 async def build_resolver(

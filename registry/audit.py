@@ -70,7 +70,7 @@ def compare(held: Databases, rebuilt: Databases, *, note: Note, tell: Tell) -> d
     for name in held.databases:
         ours = _counted(held.rows(name), done, total, tell)
         for difference in differences(*_comparable(name, ours, rebuilt.rows(name))):
-            note(_finding(name, difference))
+            note(finding_of(name, difference))
         done += counts[name]
     tell(total, total)
     return counts
@@ -126,7 +126,8 @@ def _counted(rows: Iterator[Row], before: int, total: int, tell: Tell) -> Iterat
 # --- whose entry a row is ----------------------------------------------------------------------------------------
 
 
-def _finding(database: str, difference: Difference) -> Finding:
+def finding_of(database: str, difference: Difference) -> Finding:
+    """Tell a difference, with the entry that wrote the row, or should have, where that is known."""
     what = "There is a row that no entry wrote"
     if difference.planned is not None:
         what = "A row is missing" if difference.held is None else "A row is not what the journal comes to"

@@ -93,17 +93,17 @@ class Source(Protocol):
     async def tree_head(self) -> bytes:
         """Give the signed head of the tree."""
 
-    def last(self) -> int:
+    async def last(self) -> int:
         """Give the index of the last entry that is there."""
 
-    def kept(self, index: int) -> Kept:
+    async def kept(self, index: int) -> Kept:
         """Give one entry.
 
         Raises:
             Fault: JOURNAL_DAMAGED where it is missing or cannot be read.
         """
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Go on to the newest state."""
 
 
@@ -154,7 +154,7 @@ async def rebuild(
         await replay.take(index, source)
         tell(index, size)
         if index % pace.entries == 0 and size - index > pace.near:
-            source.renew()
+            await source.renew()
             size = await _size(source, note)
     root = await replay.end(await source.tree_head())
     return Rebuilt(size, root)
@@ -162,7 +162,7 @@ async def rebuild(
 
 async def _size(source: Source, note: Note) -> int:
     """Give how many entries there are, by the head and by themselves."""
-    head, last = await source.head(), source.last()
+    head, last = await source.head(), await source.last()
     size = min(head, last)
     if head != last:
         detail = f"The head says that there are {head} entries; the last that is there is {last}."
@@ -198,7 +198,7 @@ class _Replay:
         """Plan one entry again, as the next one."""
         if self._group.is_full(self._pace):
             await self._write(b"")
-        kept = self._kept(index, source)
+        kept = await self._kept(index, source)
         entry, plan = await self._planned(kept)
         self._state.add(plan)
         artefacts = kept.artefacts if self._keeps_artefacts else (b"",) * len(kept.artefacts)
@@ -212,9 +212,9 @@ class _Replay:
         self._compare_head(tree_head)
         return self._tree.root
 
-    def _kept(self, index: int, source: Source) -> Kept:
+    async def _kept(self, index: int, source: Source) -> Kept:
         try:
-            return source.kept(index)
+            return await source.kept(index)
         except Fault as fault:
             self._note(Finding(index=index, kind="entry", detail=fault.detail))
             return Kept(index, b"", (), b"")

@@ -207,6 +207,21 @@ class Reason(Enum):
         "The rows do not follow on what this load has taken so far.",
         "Begin the load again: it tells where to go on.",
     )
+    LOAD_UNSORTED = Meaning(
+        Kind.INVALID_ARGUMENT,
+        "A row of a load around the store's servers does not come behind the one before, by its canonical key.",
+        "Sort the rows by canonical key, byte by byte, without repetitions; rows that are in stay as they are.",
+    )
+    LOAD_PREFIX_IN_USE = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "Something is registered already below a prefix that is loaded around the store's servers.",
+        "Load the rows below this prefix with `topnode load`.",
+    )
+    LOAD_UNFINISHED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "A load around the store's servers has begun and not ended; nothing else is written before it has.",
+        "Go on with it: `topnode store load` with the same name and folder.",
+    )
     ENVELOPE_MALFORMED = Meaning(
         Kind.INVALID_ARGUMENT,
         "The request is not a signed envelope: a field is missing, unknown or repeated, or bytes are cut off.",

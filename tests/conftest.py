@@ -7,12 +7,27 @@ in the list at the end, with the command that provides it. With CI=true it fails
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+import hypothesis
 import pytest
 
+from tests.services import programs
+
+if TYPE_CHECKING:
+    from tests.keyspaces import Keyspaces
+    from tests.services.redis_servers import RedisServer, RedisTrio, SecuredRedis
+    from tests.services.rings import RunningRing
+
 NOT_RUN: Final = "NOT RUN: "
+
+# How fast examples are made and tried is this machine's business: nothing is timed by a test.
+hypothesis.settings.register_profile(
+    "topnode", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("topnode")
 
 # Before grpc is loaded. Its support for forks can end a child of this process before its exec (grpc/grpc#43157).
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -37,6 +52,8 @@ def own_mounts() -> tuple[str, ...]:
 
     As root in a container that allows it, or as anybody where user namespaces are allowed.
     """
+    if shutil.which("unshare") is None:
+        return ()
     for namespace in (("unshare", "-m"), ("unshare", "-Urm")):
         tried = [*namespace, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
         if subprocess.run(tried, capture_output=True, check=False, timeout=60).returncode == 0:
@@ -45,10 +62,17 @@ def own_mounts() -> tuple[str, ...]:
 
 
 SERVICES: Final = {
+    "cassandra": Service(
+        programs.has_cassandra, "sudo apt-get install openjdk-17-jdk-headless maven && make cassandra"
+    ),
     "debian-index": Service(_has_package_index, "sudo apt-get update"),
     "mount": Service(lambda: bool(own_mounts()), "sudo sysctl kernel.unprivileged_userns_clone=1"),
+    "openssl": Service(lambda: shutil.which("openssl") is not None, "sudo apt-get install openssl"),
     "promtool": Service(lambda: shutil.which("promtool") is not None, "sudo apt-get install prometheus"),
+    "redis": Service(lambda: programs.redis() is not None, "sudo apt-get install redis-server"),
+    "redis-tls": Service(lambda: shutil.which("redis-server") is not None, "sudo apt-get install redis-server"),
 }
+"""With a Redis that speaks no TLS, as the wheel's, there is `redis` but no `redis-tls`."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -73,3 +97,85 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("NOT RUN", sep="=", yellow=True)
         for nodeid, reason in sorted(not_run.items()):
             terminalreporter.line(f"{nodeid}: {reason}")
+
+
+# --- servers: loaded when a test asks for one ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def of_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def cassandra(of_run: Path) -> Iterator["RunningRing"]:
+    """One node, shared by the whole run: nobody stops it; `cassandra.keyspace()` gives a name of one's own."""
+    from tests.services.rings import shared_ring
+
+    with shared_ring(of_run, nodes=1) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def keyspaces(cassandra: "RunningRing") -> Iterator["Keyspaces"]:
+    """Keyspaces of that node with the tables of a store, empty: `keyspaces.one()` lends one."""
+    from tests.keyspaces import Keyspaces
+
+    made = Keyspaces(cassandra)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def _ring(of_run: Path) -> Iterator["RunningRing"]:
+    from tests.services.rings import shared_ring
+
+    with shared_ring(of_run, nodes=3) as running:
+        yield running
+
+
+@pytest.fixture
+def ring(_ring: "RunningRing") -> Iterator["RunningRing"]:
+    """Three nodes in three racks, for this test alone while it lasts; its nodes may be killed and frozen."""
+    from tests.services.rings import alone
+
+    with alone(_ring) as running:
+        yield running
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator["RedisServer"]:
+    """An empty server of this test's own."""
+    from tests.services import redis_servers
+
+    with redis_servers.redis_server(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def secured_redis(tmp_path: Path) -> Iterator["SecuredRedis"]:
+    """One with TLS and a user with a password; the test needs `redis-tls`."""
+    from tests.services import redis_servers
+
+    with redis_servers.secured_redis(tmp_path / "redis") as secured:
+        yield secured
+
+
+@pytest.fixture
+def redis_trio(tmp_path: Path) -> Iterator["RedisTrio"]:
+    """Primary, replica and sentinel."""
+    from tests.services import redis_servers
+
+    with redis_servers.redis_trio(tmp_path / "redis") as trio:
+        yield trio
+
+
+@pytest.fixture
+def redis_cluster(tmp_path: Path) -> Iterator[tuple["RedisServer", ...]]:
+    """Three masters that share the slots."""
+    from tests.services import redis_servers
+
+    with redis_servers.redis_cluster(tmp_path / "redis") as servers:
+        yield servers

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from registry.answers import Answer
 from registry.chunks import NO_CHUNKS, ChunkWriter, manifest_with
+from registry.journal import Store
 from registry.keyring import OPERATOR_FILE
 from registry.kinds import IMPORT, PLANNERS
 from registry.methods import IMPORT_METHOD
@@ -117,33 +118,43 @@ async def opened(
     data: Path, clock: Clock, *, store: type[EmbeddedWriter] = EmbeddedWriter, **settings: Any
 ) -> AsyncIterator[SmallRegistry]:
     """Open the registry of the node `top` over the store in this folder, made where there is none."""
-    metrics = CollectorRegistry()
     with closing(store.open(data, owner=Owner.here("a test", clock=SystemClock()))) as writer:
-        registry = open_registry(
-            writer,
-            node="top",
-            data=data,
-            settings=RegistrySettings(**settings),
-            clock=clock,
-            registry=metrics,
-        )
-        async with registry as running:
-            yield SmallRegistry(running, data, clock, metrics)
+        async with opened_over(writer, data, clock, **settings) as small:
+            yield small
+
+
+@asynccontextmanager
+async def opened_over(writer: Store, data: Path, clock: Clock, **settings: Any) -> AsyncIterator[SmallRegistry]:
+    """Open the registry of the node `top` over a store of any kind; its keys lie in this folder."""
+    metrics = CollectorRegistry()
+    registry = open_registry(
+        writer,
+        node="top",
+        data=data,
+        settings=RegistrySettings(**settings),
+        clock=clock,
+        registry=metrics,
+    )
+    async with registry as running:
+        yield SmallRegistry(running, data, clock, metrics)
 
 
 async def write_history(data: Path) -> int:
     """Make a journal with an entry of every kind, a full tile of the tree, and refused rows; give its size."""
     clock = SetClock()
     async with opened(data, clock) as small:
-        await _nodes_and_prefixes(small, clock)
-        await _identifiers(small)
-        await _imports(small)
-        await _changes_of_nodes(small, clock)
-        single = (
-            small.submit(SECONDARY, "identifiers.v1", registering(f"88.111/SINGLE-{each}")) for each in range(260)
-        )
-        await asyncio.gather(*single)
-        return small.registry.journal.size
+        return await submit_history(small, clock)
+
+
+async def submit_history(small: SmallRegistry, clock: SetClock) -> int:
+    """Make that journal in an empty registry whose clock this is."""
+    await _nodes_and_prefixes(small, clock)
+    await _identifiers(small)
+    await _imports(small)
+    await _changes_of_nodes(small, clock)
+    single = (small.submit(SECONDARY, "identifiers.v1", registering(f"88.111/SINGLE-{each}")) for each in range(260))
+    await asyncio.gather(*single)
+    return small.registry.journal.size
 
 
 async def _nodes_and_prefixes(small: SmallRegistry, clock: SetClock) -> None:

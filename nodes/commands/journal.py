@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,11 +69,12 @@ def verify(
     scratch: Path | None,
     as_json: bool,
 ) -> None:
-    """Read everything again, and compare the store with its journal. The node may run meanwhile.
+    """Read everything again, and compare the store, or the ring, with its journal. The node may run meanwhile.
 
     Each entry's envelope and chunk are compared with their hashes, its signature is verified with the keys that were
     registered at that time, and it is planned again; the tree over all entries is compared with its signed head. What
-    comes of it is compared with the store, database by database.
+    comes of it is compared with the store, database by database. Where the settings name a ring that is read, and
+    rows that are written meanwhile are passed over.
 
     The exit code is 0 when everything fits, else 1.
     """
@@ -84,18 +85,26 @@ def verify(
     settings = _settings(data, config)
     trust = auditing.read_trust(settings, settings.data, former=_former_keys(former), pinned=verifier_key)
     with _told() as told:
-        verdict = asyncio.run(auditing.verify(settings.data, trust, scratch=scratch, clock=SystemClock(), told=told))
+        if settings.cassandra.hosts:
+            work = auditing.verify_ring(settings.cassandra, trust, scratch=scratch, clock=SystemClock(), told=told)
+        else:
+            work = auditing.verify(settings.data, trust, scratch=scratch, clock=SystemClock(), told=told)
+        verdict = asyncio.run(work)
     if as_json:
         print_json(verdict)
     else:
-        _print_verdict(verdict, settings.data)
+        _print_verdict(verdict, _place(settings))
     if verdict.found:
         context.exit(1)
 
 
 @command.command(short_help="Make a new store of journal, envelopes and chunks.")
 @click.option(
-    "--from", "source", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Where the journal is."
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where the journal is. Default: the ring in the settings.",
 )
 @click.option(
     "--to", "target", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new or empty folder."
@@ -105,7 +114,7 @@ def verify(
 @_pinned
 @_json
 def rebuild(
-    *, source: Path, target: Path, config: Path | None, former: Sequence[str], verifier_key: str, as_json: bool
+    *, source: Path | None, target: Path, config: Path | None, former: Sequence[str], verifier_key: str, as_json: bool
 ) -> None:
     """Make a new store out of journal, envelopes and chunks, with all its rows, and the keys beside it.
 
@@ -117,13 +126,20 @@ def rebuild(
     from resolver.clock import SystemClock
 
     settings = _settings(None, config)
-    trust = auditing.read_trust(settings, source, former=_former_keys(former), pinned=verifier_key)
+    if source is None and not settings.cassandra.hosts:
+        raise click.UsageError("Give --from, or settings that name a ring.")
+    trust = auditing.read_trust(settings, source or settings.data, former=_former_keys(former), pinned=verifier_key)
     with _told() as told:
-        made = asyncio.run(auditing.rebuild_store(source, target, trust, clock=SystemClock(), told=told))
+        if source is None:
+            work = auditing.rebuild_ring(settings, target, trust, clock=SystemClock(), told=told)
+        else:
+            work = auditing.rebuild_store(source, target, trust, clock=SystemClock(), told=told)
+        made = asyncio.run(work)
     if as_json:
         print_json({"entries": made.size, "root": made.root.hex(), "data": str(target)})
         return
-    click.echo(f"{target} holds what the {made.size:,} entries of {source} come to; the root is {made.root.hex()}.")
+    place = source or _place(settings)
+    click.echo(f"{target} holds what the {made.size:,} entries of {place} come to; the root is {made.root.hex()}.")
 
 
 @command.command(short_help="Print the key that signs the journal.")
@@ -151,19 +167,24 @@ def key(*, data: str | None, config: Path | None, as_json: bool) -> None:
 @_json
 def show(index: int | None, *, data: str | None, config: Path | None, body: bool, as_json: bool) -> None:
     """Show the entry INDEX, or without one the newest entries and the signed head of the tree."""
-    from nodes.terminal import print_json
-    from resolver.store.embedded.snapshot import Snapshot
+    asyncio.run(_show(_settings(data, config), index, body=body, as_json=as_json))
 
-    with closing(Snapshot.open(_settings(data, config).data)) as journal:
-        size = asyncio.run(journal.head())
+
+async def _show(settings: "NodeSettings", index: int | None, *, body: bool, as_json: bool) -> None:
+    from nodes.auditing import open_journal
+    from nodes.terminal import print_json
+    from resolver.clock import SystemClock
+
+    async with open_journal(settings, SystemClock()) as journal:
+        size = await journal.head()
         if index is None:
             first = max(size - SHOWN, 0) + 1
-            shown = [_entry(journal.kept(each)) for each in range(first, size + 1)]
-            _print_newest(asyncio.run(journal.tree_head()).decode(), shown, as_json=as_json)
+            shown = [_entry(await journal.kept(each)) for each in range(first, size + 1)]
+            _print_newest((await journal.tree_head()).decode(), shown, as_json=as_json)
             return
         if index > size:
             raise Fault(Reason.ENTRY_UNKNOWN, f"The journal has {size:,} entries.", variables={"size": str(size)})
-        kept = journal.kept(index)
+        kept = await journal.kept(index)
     if body:
         click.echo(_body(kept))
     elif as_json:
@@ -176,6 +197,13 @@ def _settings(data: str | None, config: Path | None) -> "NodeSettings":
     from nodes.settings import read
 
     return read(config, os.environ, {"data": data}).settings
+
+
+def _place(settings: "NodeSettings") -> str:
+    """Name what was verified."""
+    if settings.cassandra.hosts:
+        return f"the keyspace {settings.cassandra.keyspace} of {settings.cassandra.hosts[0]}"
+    return str(settings.data)
 
 
 def _former_keys(former: Sequence[str]) -> list[tuple[str, Path]]:
@@ -208,7 +236,7 @@ def _told() -> Iterator["Told"]:
 # --- what is shown -----------------------------------------------------------------------------------------------
 
 
-def _print_verdict(verdict: "Verdict", data: Path) -> None:
+def _print_verdict(verdict: "Verdict", place: str) -> None:
     from nodes.terminal import output, table
 
     rows = table("database", "rows", right=["rows"])
@@ -222,7 +250,7 @@ def _print_verdict(verdict: "Verdict", data: Path) -> None:
         output().print(found)
     click.echo(f"{verdict.entries:,} entries, root {verdict.root}")
     if not verdict.found:
-        click.echo(f"Everything in {data} is what its journal comes to.")
+        click.echo(f"Everything in {place} is what its journal comes to.")
         return
     click.echo(f"{verdict.found:,} things do not fit; what follows on the first may be its consequence.")
 

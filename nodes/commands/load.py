@@ -3,30 +3,21 @@
 import asyncio
 import os
 import secrets
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
-from typing import Final
 
 import click
 
-from nodes.loading.bars import bytes_bar
-from nodes.loading.imports import Operator, Taken, open_imports
+from nodes.loading.imports import Operator, open_imports
 from nodes.loading.inputs import Input
 from nodes.loading.line_files import LineFile
-from nodes.loading.loads import Manner, default_name, rejects_of, run_load
-from nodes.loading.pieces import Piece
-from nodes.loading.summaries import HAS_REJECTS, Summary, print_summary, tell_interrupted
-from nodes.loading.tallies import Tally
-from nodes.serving.child import spare_collector
-from nodes.settings import NodeSettings, read
-from nodes.terminal import messages
-from registry.rows import RowFormat
+from nodes.loading.loads import Manner, default_name
+from nodes.loading.run import Run, format_of
+from nodes.loading.summaries import HAS_REJECTS
+from nodes.settings import read
 from resolver.clock import SystemClock
 from resolver.errors import Fault
-from resolver.store import Checkpoint
 from resolver.trust.operators import LOCAL
-
-_COUNTS: Final = ("registered", "replaced", "unchanged", "rejected")
 
 
 @click.command()
@@ -86,91 +77,17 @@ def command(  # noqa: PLR0913 - one for each option
 
     The exit code is 0 when all rows were taken, 3 when some were refused, 1 when it could not go on.
     """
-    manner = Manner(format=_format(source, row_format), overwrite=overwrite, registrant=registrant)
+    manner = Manner(format=format_of(source, row_format), overwrite=overwrite, registrant=registrant)
     settings = read(config, os.environ, {"data": data}).settings
     with closing(Input.open(source)) as rows:
         known = name or default_name(rows, manner)
-        run = _Run(rows, known or secrets.token_hex(16), manner, LineFile(rejects, "--rejects") if rejects else None)
+        run = Run(rows, known or secrets.token_hex(16), manner, LineFile(rejects, "--rejects") if rejects else None)
         try:
-            asyncio.run(run.load(settings, Operator(name=actor, key=key), restart=restart))
+            imports = open_imports(settings, Operator(name=actor, key=key), SystemClock())
+            asyncio.run(run.load(imports, restart=restart))
         except (KeyboardInterrupt, Fault):
             run.tell_interrupted(can_go_on=known is not None)
             raise
     run.print_summary(as_json=as_json)
     if run.tally.reached.rejected:
         context.exit(HAS_REJECTS)
-
-
-def _format(source: str, said: str | None) -> RowFormat:
-    if said is not None:
-        return RowFormat[said.upper()]
-    return RowFormat.CSV if source.lower().endswith(".csv") else RowFormat.NDJSON
-
-
-class _Run:
-    """One run of the command, as its user sees it."""
-
-    def __init__(self, rows: Input, name: str, manner: Manner, rejects: LineFile | None) -> None:
-        self.tally = Tally(SystemClock())
-        self._rows = rows
-        self._name = name
-        self._manner = manner
-        self._rejects = rejects
-
-    async def load(self, settings: NodeSettings, operator: Operator, *, restart: bool) -> None:
-        """Load, with a progress bar."""
-        # Whatever exists by now stays: the collector need not look at it for each few hundred rows.
-        spare_collector()
-        with closing(self._rejects) if self._rejects else nullcontext(), bytes_bar("loading") as tell:
-
-            def begin(reached: Checkpoint) -> None:
-                self.tally.begin(reached)
-                self._begin_rejects(reached)
-                tell(reached.offset, self._rows.size, "")
-
-            def take(piece: Piece, taken: Taken) -> None:
-                rejects = rejects_of(piece, taken)
-                self.tally.take(piece, taken, rejects)
-                if self._rejects:
-                    self._rejects.write(reject.plain() for reject in rejects)
-                tell(piece.part.end_offset, self._rows.size, f"{self.tally.rate:,.0f} rows/s")
-
-            async with open_imports(settings, operator, SystemClock()) as imports:
-                await run_load(
-                    self._rows, imports, self._name, self._manner, restart=restart, on_begin=begin, on_taken=take
-                )
-
-    def _begin_rejects(self, reached: Checkpoint) -> None:
-        if self._rejects is None:
-            return
-        if not reached.offset:
-            self._rejects.begin()
-            return
-        self._rejects.go_on()
-        there = self._rejects.count()
-        if there < reached.rejected:
-            messages().print(
-                f"{reached.rejected - there} rows that were refused before the interruption are not in the file of "
-                "rejects; --restart tells them again."
-            )
-
-    def tell_interrupted(self, *, can_go_on: bool) -> None:
-        """Tell what is in and how to go on."""
-        lines = self.tally.reached.lines
-        tell_interrupted("load", lines, "Give all rows again: these are skipped then.", can_go_on=can_go_on)
-
-    def print_summary(self, *, as_json: bool) -> None:
-        """Print what has come of all rows."""
-        tally, reached = self.tally, self.tally.reached
-        summary = Summary(
-            source=self._rows.name,
-            lines=reached.lines,
-            octets=reached.offset,
-            counts={name: getattr(reached, name) for name in _COUNTS},
-            reasons=tally.reasons,
-            resumed_at=tally.resumed_at,
-            index=tally.index,
-            seconds=tally.seconds,
-            rate=tally.rate,
-        )
-        print_summary(summary, as_json=as_json, load=self._name)

@@ -44,7 +44,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         }
 
 
-def print_summary(summary: Summary, *, as_json: bool, **named: str) -> None:
+def print_summary(summary: Summary, *, as_json: bool, **named: object) -> None:
     """Print it, as one JSON document that begins with what is `named`, or for people."""
     if as_json:
         print_json({**named, **summary.plain()})

@@ -28,6 +28,7 @@ class Condition(StrEnum):
     STARTING = "starting"
     SERVING = "serving"
     NOT_SERVING = "not serving"
+    STANDING_BY = "standing by"
     SILENT = "silent"
     ENDED = "ended"
 
@@ -54,13 +55,14 @@ class Watched(Protocol):
         """Collect the metrics of all processes that answer in time."""
 
     async def readiness(self) -> Readiness:
-        """See how all processes are. Ready means: the owner and at least one resolver serve, and are current."""
+        """See how all processes are. Ready means: the owner serves or stands by, a resolver serves and is current."""
 
 
 def is_ready(processes: Sequence[Seen]) -> bool:
-    """Are callers served: is the writer there, and at least one resolver?"""
-    serving = {each.name for each in processes if each.condition is Condition.SERVING}
-    return OWNER in serving and len(serving) > 1
+    """Are callers served: is the writer there, or ready to become it, and at least one resolver?"""
+    conditions = {each.name: each.condition for each in processes}
+    owner = conditions.pop(OWNER, Condition.ENDED)
+    return owner in {Condition.SERVING, Condition.STANDING_BY} and Condition.SERVING in conditions.values()
 
 
 @asynccontextmanager

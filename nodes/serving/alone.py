@@ -14,11 +14,12 @@ from nodes.serving.admin import OWNER, Condition, Readiness, Seen, admin_endpoin
 from nodes.serving.child import spare_collector
 from nodes.serving.exposition import Merged, openmetrics, process_registry
 from nodes.serving.inside import inside_server
-from nodes.serving.owner import open_store, registering
+from nodes.serving.owner import registering
 from nodes.serving.run_folder import remove_leftovers
 from nodes.serving.started import Started
 from nodes.serving.stopping import Stopping
 from nodes.settings import NodeSettings
+from nodes.stores import own_embedded
 from nodes.top import Resolver, build_resolver
 from resolver.clock import Clock
 
@@ -46,7 +47,7 @@ class Alone:
         address = Address.from_text(self._settings.admin, field="admin")
         socket = str(self._folder / f"{OWNER}.sock")
         async with admin_endpoint(address, self) as admin:
-            with closing(open_store(self._settings, socket, self._clock, stop=os.getpid())) as store:
+            with closing(own_embedded(self._settings, socket, self._clock, stop=os.getpid())) as store:
                 remove_leftovers(self._folder)
                 inside = inside_server(socket, self._registry, self._settings.serving.drain_grace)
                 async with registering(store, inside, self._settings, self._clock, self._registry):

@@ -2,47 +2,81 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from typing import Any
 
 from msgspec.structs import replace
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
 from nodes.serving import child
 from nodes.serving.exposition import process_registry
 from nodes.serving.inside import inside_server
 from nodes.serving.orders import Order
 from nodes.settings import NodeSettings
+from nodes.stores import marking, open_ring, own_embedded, tending
 from registry.journal import Store
 from registry.opening import open_registry
 from registry.service import RegistryService
 from resolver.clock import Clock, SystemClock
 from resolver.rpc.serving import Server, build_server
-from resolver.store.embedded import EmbeddedWriter, Owner
 
 
 async def serve(order: Order, life: child.Life) -> None:
     """Own the store, making it where there is none, and the registry over it, until told to stop.
 
     Raises:
-        Fault (perhaps in a group): STORE_OWNED by another process; else as `EmbeddedWriter.open` and `registering`.
+        Fault (perhaps in a group): STORE_OWNED by another process; else as `own_embedded`, `own_ring`, `registering`.
     """
+    if order.settings.cassandra.hosts:
+        await _serve_ring(order, life)
+        return
     settings, clock, registry = order.settings, SystemClock(), process_registry()
-    with closing(open_store(settings, order.socket, clock, stop=os.getppid())) as store:
+    with closing(own_embedded(settings, order.socket, clock, stop=os.getppid())) as store:
         inside = inside_server(order.socket, registry, settings.serving.drain_grace)
         async with registering(store, inside, settings, clock, registry):
             life.serves()
             await life.is_over()
 
 
-def open_store(settings: NodeSettings, socket: str, clock: Clock, *, stop: int) -> EmbeddedWriter:
-    """Become the owner of the store, told to others with where to register and which process to end to stop it.
+async def _serve_ring(order: Order, life: child.Life) -> None:
+    """Stand by until it is this process's turn to write, then take signed requests until told to stop."""
+    settings, clock, registry = order.settings, SystemClock(), process_registry()
+    is_writer = Gauge("topnode_registry_is_writer", "1: this process writes; 0: it stands by.", registry=registry)
+    store = await open_ring(settings, clock, registry, stop=os.getppid())
+    async with AsyncExitStack() as closing_later:
+        closing_later.push_async_callback(store.close)
+        inside = inside_server(order.socket, registry, settings.serving.drain_grace)
+        await inside.start()
+        inside.set_serving(is_serving=False)
+        life.serves()
+        is_its_turn = await _comes_before(store.begin(waits=True), life.is_over())
+        await inside.stop()
+        if not is_its_turn:
+            return
+        is_writer.set(1)
+        inside = inside_server(order.socket, registry, settings.serving.drain_grace)
+        async with (
+            tending(store),
+            marking(store, settings, clock, registry),
+            registering(store, inside, settings, clock, registry),
+        ):
+            await life.is_over()
 
-    Raises:
-        Fault: as `EmbeddedWriter.open`.
-    """
-    what = f"node {settings.node} (topnode serve; it stops when process {stop} is ended)"
-    return EmbeddedWriter.open(settings.data, owner=Owner.here(what, clock=clock, socket=socket))
+
+async def _comes_before(first: Coroutine[Any, Any, None], second: Coroutine[Any, Any, None]) -> bool:
+    """Wait for whichever ends first, give up the other, and tell whether it was the first; raise what that raised."""
+    tasks = [asyncio.create_task(first), asyncio.create_task(second)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        is_first = tasks[0].done()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    if is_first:
+        tasks[0].result()
+    return is_first
 
 
 @asynccontextmanager
@@ -60,10 +94,12 @@ async def registering(
         store, node=settings.node, data=settings.data, settings=settings.registry, clock=clock, registry=registry
     ) as opened:
         service = RegistryService(opened, settings.registry, clock, registry)
-        for server in (inside, outside):
+        servers = (inside, outside)
+        for server in servers:
             service.add_to(server)
-            await server.start()
         try:
+            for server in servers:
+                await server.start()
             yield
             await asyncio.gather(inside.drain(), outside.drain())
         finally:

@@ -11,7 +11,7 @@ from typing import Final
 
 from prometheus_client import Counter
 
-from nodes.serving.admin import Condition, Seen
+from nodes.serving.admin import OWNER, Condition, Seen
 from nodes.serving.inside import Peer
 from nodes.serving.orders import Order, Report
 from nodes.serving.restarts import Restarts
@@ -106,7 +106,9 @@ class Post:
             is_serving = await self._peer.is_serving(within=LOOK_SECONDS)
         except Fault:
             return Condition.SILENT
-        return Condition.SERVING if is_serving else Condition.NOT_SERVING
+        if is_serving:
+            return Condition.SERVING
+        return Condition.STANDING_BY if self.name == OWNER else Condition.NOT_SERVING
 
     async def _live(self) -> int:
         """Start the process, hear its reports, and give its exit code when it has ended."""

@@ -1,14 +1,12 @@
 """One resolver process of a node: reads the store, serves callers on the port that all of them share."""
 
-from contextlib import closing
-
 from nodes.serving import child
 from nodes.serving.exposition import process_registry
 from nodes.serving.inside import inside_server
 from nodes.serving.orders import Order
+from nodes.stores import reading
 from nodes.top import build_resolver
 from resolver.clock import SystemClock
-from resolver.store.embedded import EmbeddedReader
 
 
 async def serve(order: Order, life: child.Life) -> None:
@@ -18,7 +16,7 @@ async def serve(order: Order, life: child.Life) -> None:
         Fault (perhaps in a group): the store cannot be read, the address cannot be bound, a TLS file does not fit.
     """
     settings, clock, registry = order.settings, SystemClock(), process_registry()
-    with closing(EmbeddedReader.open(settings.data)) as store:
+    async with reading(settings, clock, registry) as store:
         resolver = await build_resolver(store, settings, clock, registry)
         inside = inside_server(order.socket, registry, settings.serving.drain_grace)
         async with resolver.serving(inside):

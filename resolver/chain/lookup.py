@@ -41,13 +41,19 @@ class Lookup:
 
     async def resolve(self, query: Query) -> Sequence[Ready]:
         keys, generation = query.identifiers, self._routes.generation
-        fetched = await (self._records.full(keys) if query.is_full else self._records.public(keys))
+        # Who wants the authority's word gets it from the store itself, not from a cache in front of it.
+        fetched = await (
+            self._records.full(keys) if query.is_full else self._records.public(keys, confirmed=query.authoritative)
+        )
         # Routes that changed meanwhile: the answers are right, but for which epoch nobody can say.
         may_keep = generation == self._routes.generation and not query.is_full
         answers = self._answers(keys, fetched, may_keep=may_keep)
         if query.trace:
-            held = len(keys) - fetched.bodies.count(None)
-            query.trace.step("store", f"{held} held, {len(keys) - held} not held")
+            if fetched.shared:
+                query.trace.step("redis", f"{fetched.shared} hit, {len(keys) - fetched.shared} miss")
+            if fetched.shared < len(keys):
+                held = len(keys) - fetched.bodies.count(None)
+                query.trace.step("store", f"{held} held, {len(keys) - held} not held")
         return answers
 
     def _answers(self, keys: Sequence[bytes], fetched: Fetched, *, may_keep: bool) -> list[Ready]:

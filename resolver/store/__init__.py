@@ -194,7 +194,8 @@ class Nonce(Struct, frozen=True, gc=False):
 class Checkpoint(Struct, frozen=True, array_like=True):
     """How far an import has come: bytes and lines of its input whose rows are durable, and what became of them.
 
-    `manifest` is a hash (32 bytes) over the chunks so far.
+    `manifest` is a hash (32 bytes) over the chunks so far. `offline` is for an import whose records come into the
+    store around its servers, all of them at its end: how many there are so far, None for every other import.
     """
 
     offset: int = 0
@@ -205,6 +206,7 @@ class Checkpoint(Struct, frozen=True, array_like=True):
     rejected: int = 0
     chunks: int = 0
     manifest: bytes = bytes(32)
+    offline: int | None = None
 
 
 class Entry(Struct, frozen=True, gc=False, kw_only=True):
@@ -212,7 +214,8 @@ class Entry(Struct, frozen=True, gc=False, kw_only=True):
 
     `request` (1 to 500 bytes) names the request for its retries, until its answer is forgotten; `at` is when it was
     accepted (Unix seconds). `artefacts` are at most 255. `checkpoints` are how far imports have come, by name; None
-    forgets one.
+    forgets one. `below` are folded prefixes below which more changes than is written here: records of earlier
+    entries that were brought into the store around its servers.
     """
 
     statement: bytes
@@ -225,6 +228,7 @@ class Entry(Struct, frozen=True, gc=False, kw_only=True):
     prefixes: Sequence[Prefix] = ()
     nodes: Sequence[Node] = ()
     checkpoints: tuple[tuple[str, Checkpoint | None], ...] = ()
+    below: tuple[bytes, ...] = ()
 
 
 class Commit(Struct, frozen=True, kw_only=True):

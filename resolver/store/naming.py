@@ -15,11 +15,20 @@ NAMED_BYTES: Final = 1 << 20
 """Bytes of keys that one entry names: an extreme is about 10 MiB, which not every store takes in one row."""
 
 
-def named_change(index: int, keys: Sequence[bytes], prefixes: tuple[Prefix, ...], nodes: tuple[Node, ...]) -> Change:
-    """Name what an entry changed: sorted keys, and rows that have this index as their epoch already."""
+def named_change(
+    index: int,
+    keys: Sequence[bytes],
+    prefixes: tuple[Prefix, ...],
+    nodes: tuple[Node, ...],
+    below: Sequence[bytes] = (),
+) -> Change:
+    """Name what an entry changed: sorted keys, and rows that have this index as their epoch already.
+
+    `below` are prefixes below which more changed than these keys.
+    """
     if len(keys) <= NAMED_MAX and sum(map(len, keys)) <= NAMED_BYTES:
-        return Change(index, keys=tuple(keys), prefixes=prefixes, nodes=nodes)
-    return Change(index, prefixes=prefixes, below=_few(_prefixes(keys)), nodes=nodes)
+        return Change(index, keys=tuple(keys), prefixes=prefixes, below=_few(below), nodes=nodes)
+    return Change(index, prefixes=prefixes, below=_few([*_prefixes(keys), *below]), nodes=nodes)
 
 
 def prefix_of(key: bytes) -> bytes:

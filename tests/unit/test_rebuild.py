@@ -336,16 +336,17 @@ async def test_a_finding_names_the_entry_that_wrote_what_was_altered(copy: Path)
     flip(copy, "entries", number(9), entry_encoder.encode(entry).index(entry.statement) + 3)
     findings = (await verified(copy)).findings
     assert {("tiles", 9), ("feed", 9), ("answers", 9)} <= {(each.kind, each.index) for each in findings}
-    expected = {kind: row_epoch(copy, kind) for kind in ("nodes", "prefixes")}
+    expected = {kind: await row_epoch(copy, kind) for kind in ("nodes", "prefixes")}
     assert {each.kind: each.index for each in findings if each.kind in expected} == expected
 
 
-def row_epoch(data: Path, database: str) -> int:
+async def row_epoch(data: Path, database: str) -> int:
     """The index of the last entry that says something about the node or the prefix."""
     names = {"nodes": "node-rotate.v1", "prefixes": "route.v1"}
     with closing(Snapshot.open(data)) as journal:
-        for index in range(journal.last(), 0, -1):
-            if index != 9 and pb.Statement.FromString(journal.kept(index).statement).kind == names[database]:
+        for index in range(await journal.last(), 0, -1):
+            kept = await journal.kept(index)
+            if index != 9 and pb.Statement.FromString(kept.statement).kind == names[database]:
                 return index
     raise AssertionError
 
@@ -669,14 +670,14 @@ class Growing:
     async def tree_head(self) -> bytes:
         return await self._snapshot.tree_head()
 
-    def last(self) -> int:
-        return min(self._size, self._snapshot.last())
+    async def last(self) -> int:
+        return min(self._size, await self._snapshot.last())
 
-    def kept(self, index: int) -> Kept:
+    async def kept(self, index: int) -> Kept:
         assert index <= self._size
-        return self._snapshot.kept(index)
+        return await self._snapshot.kept(index)
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         self.renewed += 1
         self._size += self._step
 
@@ -718,7 +719,7 @@ async def test_a_snapshot_stays_in_its_state_until_it_is_renewed(tmp_path: Path)
         output_of(ALLOCATE, tmp_path)
         assert await snapshot.head() == 1
         assert [key for key, _ in snapshot.rows("prefixes")] == [b"88.1"]
-        snapshot.renew()
+        await snapshot.renew()
         assert await snapshot.head() == 2
         assert [key for key, _ in snapshot.rows("prefixes")] == [b"88.1", b"88.2"]
 

@@ -14,7 +14,7 @@ import msgspec
 from resolver.errors import Fault, Reason
 from resolver.store import Kept
 from resolver.store.embedded.border import Border
-from resolver.store.embedded.layout import artefact_row, entry_decoder, number
+from resolver.store.embedded.layout import artefact_row, entry_decoder, is_shortened, number, span
 from resolver.store.embedded.opening import Store, open_to_read
 from resolver.store.embedded.reader import Reads
 
@@ -47,18 +47,18 @@ class Snapshot(Reads):
         self._state.abort()
         self._store.environment.close()
 
-    def renew(self) -> None:
+    async def renew(self) -> None:
         """Go on to the newest state."""
         with self._border:
             self._state.abort()
             self._state = super()._begin()
 
-    def last(self) -> int:
+    async def last(self) -> int:
         """Give the index of the last entry that is there, whatever the head says."""
         with self._border, self._state.cursor(self._store.entries) as cursor:
             return int.from_bytes(cursor.key(), "big") if cursor.last() else 0
 
-    def kept(self, index: int) -> Kept:
+    async def kept(self, index: int) -> Kept:
         """Give one entry of the journal.
 
         Raises:
@@ -84,6 +84,20 @@ class Snapshot(Reads):
         """Go through the rows of a database, in the order of their keys."""
         with self._border, self._state.cursor(getattr(self._store, database)) as cursor:
             yield from cursor.iternext()
+
+    def held(self, prefix: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Go through the canonical keys and public bodies of all records, or of those below exactly this prefix."""
+        first, end = (b"", None) if prefix is None else span(prefix, derived=False)
+        beginning = b"" if prefix is None else prefix + b"/"
+        with self._border, self._state.cursor(self._store.records) as cursor:
+            if not (cursor.set_range(first) if first else cursor.first()):
+                return
+            for row, body in cursor:
+                if end is not None and row >= end:
+                    return
+                key = self._state.get(row, row, self._store.long_keys) if is_shortened(row) else row
+                if key.startswith(beginning):
+                    yield key, body
 
     def _artefact(self, index: int, place: int) -> bytes:
         artefact = self._state.get(artefact_row(index, place), None, self._store.artefacts)

@@ -119,7 +119,7 @@ def _put_changes(transaction: "Transaction[bytes]", store: Store, entry: Entry, 
     for node in nodes:
         transaction.put(node.node.encode(), node.to_bytes(), db=store.nodes)
     keys = _put_records(transaction, store, entry.writes, wire.version_field(index))
-    return named_change(index, keys, prefixes, nodes)
+    return named_change(index, keys, prefixes, nodes, entry.below)
 
 
 def _put_records(

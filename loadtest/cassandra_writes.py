@@ -1,0 +1,276 @@
+"""What committing to Cassandra costs, beside the bare driver that sends the same statements.
+
+Run as `python -m loadtest.cassandra_writes --port 9042` beside a ring that was started without --fast: that one
+compiles with C1 only, and syncs its commit log seldom. The keyspaces are made where there are none and stay. Both
+ways take turns; ratios are medians of those of the rounds.
+"""
+
+import argparse
+import asyncio
+import statistics
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeAlias
+
+import uvloop
+from cassandra.query import BatchStatement, BatchType
+from msgspec import Struct
+from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from loadtest.figures import Bar, Figures
+from resolver import wire
+from resolver.bounds import ANSWERS_KEPT
+from resolver.clock import SystemClock
+from resolver.handle import Handle
+from resolver.record import Record, Value
+from resolver.store import Commit, Entry, Nonce, Write
+from resolver.store.cassandra import applying
+from resolver.store.cassandra.carrying import IN_FLIGHT, Bundle
+from resolver.store.cassandra.layout import JOURNAL
+from resolver.store.cassandra.migrating import migrate
+from resolver.store.cassandra.session import Session
+from resolver.store.cassandra.settings import CassandraSettings
+from resolver.store.cassandra.spans import NEW, Span
+from resolver.store.cassandra.statements import MAKE_HEAD, PUT_WATERMARK, Statement, Way
+from resolver.store.cassandra.writer import CassandraWriter
+
+ROUNDS: Final = 5
+SECONDS: Final = 2.0
+"""Each way has so long in a round."""
+
+SINGLES: Final = (64, 512)
+"""Registrations of one record each that are committed together: with few callers, and as many as a group takes."""
+
+CHUNK: Final = 8_192
+"""Records of one entry: an import's chunk."""
+
+SHARE: Final = 0.8
+
+_AT: Final = 1_800_000_000
+
+Made: TypeAlias = Callable[[int], Commit]
+
+
+class Rate(Struct, frozen=True):
+    """Statements for each second, and for each CPU second of this process; and records for each second."""
+
+    statements: float
+    per_cpu: float
+    records: float
+
+
+class Round(Struct, frozen=True):
+    """One kind of commit in one round: by the writer, and by the bare driver."""
+
+    kind: str
+    ours: Rate
+    bare: Rate
+
+
+async def measure(settings: CassandraSettings) -> list[Round]:
+    """Let the writer and the bare driver take turns, each in a keyspace of its own."""
+    clock, registry = SystemClock(), CollectorRegistry()
+    other = replace(settings, keyspace=f"{settings.keyspace}_bare")
+    for each in (settings, other):
+        await migrate(each, clock=clock, registry=CollectorRegistry())
+    bare = await Session.open(other, clock=clock, registry=CollectorRegistry())
+    writer = await CassandraWriter.open(settings, owner="loadtest", waits=True, clock=clock, registry=registry)
+    try:
+        rounds = []
+        for number in range(ROUNDS):
+            for kind, made, records in _kinds(number):
+                ours = await _ours(writer, registry, made, records)
+                theirs = await asyncio.to_thread(_bare, bare, made, records)
+                rounds.append(Round(kind, ours, theirs))
+        return rounds
+    finally:
+        await writer.close()
+        bare.close()
+
+
+def _kinds(number: int) -> Iterator[tuple[str, Made, int]]:
+    for count in SINGLES:
+        yield f"{count} registrations", _Singles(f"88.{count}.{number}", count).commit, count
+    yield f"a chunk of {CHUNK:,}", _Chunks(f"88.9.{number}").commit, CHUNK
+
+
+class _Singles:
+    """Commits of many entries with a record each."""
+
+    def __init__(self, prefix: str, count: int) -> None:
+        self._prefix = prefix
+        self._count = count
+
+    def commit(self, number: int) -> Commit:
+        numbers = range(number * self._count, (number + 1) * self._count)
+        return Commit(entries=[_entry(f"{self._prefix}-{each}", [_write(self._prefix, each)]) for each in numbers])
+
+
+class _Chunks:
+    """Commits of one entry with many records."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix = prefix
+        self._some = _write(prefix, 0).public
+
+    def commit(self, number: int) -> Commit:
+        prefix, some = self._prefix.encode(), self._some
+        keys = (b"%s/%09d" % (prefix, each) for each in range(number * CHUNK, (number + 1) * CHUNK))
+        chunk = b"c" * (CHUNK * 40)
+        return Commit(
+            entries=[_entry(f"{self._prefix}-{number}", [Write(key, some, b"", True) for key in keys], chunk)]
+        )
+
+
+def _entry(name: str, writes: Sequence[Write], *artefacts: bytes) -> Entry:
+    return Entry(
+        statement=b"s" * 200,
+        artefacts=(b"e" * 700, *artefacts),
+        result=b"r" * 10,
+        request=name.encode().ljust(32, b"."),
+        at=_AT,
+        nonces=(Nonce(name.encode().ljust(32, b"."), _AT + 300),),
+        writes=writes,
+    )
+
+
+def _write(prefix: str, number: int) -> Write:
+    text = f"{prefix}/{number:09}"
+    values = (Value(index=1, type="URL", data=f"https://example.org/{text}".encode()),)
+    body = wire.record_body(Record(identifier=Handle.from_text(text), values=values), public=True)
+    return Write(text.encode(), body, b"", True)
+
+
+async def _ours(writer: CassandraWriter, registry: CollectorRegistry, made: Made, records: int) -> Rate:
+    def sent() -> float:
+        return registry.get_sample_value("topnode_cassandra_writes_total") or 0.0
+
+    commits = [made(each) for each in range(200 if records < CHUNK else 8)]
+    before, began, used = sent(), time.perf_counter(), time.process_time()
+    done = 0
+    for commit in commits:
+        await writer.commit(commit)
+        done += 1
+        if time.perf_counter() - began > SECONDS:
+            break
+    # The head's transaction is not among what is counted.
+    return _rate(sent() - before + done, done * records, time.perf_counter() - began, time.process_time() - used)
+
+
+def _bare(session: Session, made: Made, records: int) -> Rate:
+    """The driver alone: the next statement is sent by the one that is answered, in the driver's own thread."""
+    sender = _Sender(session, IN_FLIGHT)
+    first, number = 1, 0
+    began_all = time.perf_counter()
+    wall = cpu = 0.0
+    while time.perf_counter() - began_all < SECONDS:
+        bundles = list(_bundles(made(number), first))
+        began, used = time.perf_counter(), time.process_time()
+        sender.send(bundles)
+        wall, cpu = wall + time.perf_counter() - began, cpu + time.process_time() - used
+        number += 1
+        first += 1_000
+    return _rate(sender.sent, number * records, wall, cpu)
+
+
+def _bundles(commit: Commit, first: int) -> Iterator[Bundle]:
+    """Give all that is sent for a commit; in place of the head's transaction one that is always applied."""
+    redos = applying.redos_of(commit)
+    spans: defaultdict[bytes, Span] = defaultdict(lambda: NEW)
+    yield from applying.journal(commit, redos, first, 1)
+    yield [(MAKE_HEAD, (f"{time.perf_counter()}",))]
+    yield from applying.changes(redos, first, spans, answers_kept=ANSWERS_KEPT)
+    yield applying.drop_redo(first, 1)
+    yield [(PUT_WATERMARK, (JOURNAL, first, b"", first))]
+
+
+class _Sender:
+    """Sends with so many in flight. `sent` are statements."""
+
+    def __init__(self, session: Session, in_flight: int) -> None:
+        self.sent = 0
+        self._driver = session.asking.session
+        self._prepared = session.asking._prepared  # noqa: SLF001 - the same statements, without our way of asking
+        self._in_flight = in_flight
+        self._ended = threading.Semaphore(0)
+        self._bundles: Iterator[Bundle] = iter(())
+        self._turn = threading.Lock()
+
+    def send(self, bundles: Sequence[Bundle]) -> None:
+        self._bundles = iter(bundles)
+        for _ in range(self._in_flight):
+            self._next()
+        for _ in range(self._in_flight):
+            self._ended.acquire()
+
+    def _next(self, _rows: object = None) -> None:
+        with self._turn:
+            bundle = next(self._bundles, None)
+            self.sent += len(bundle) if bundle else 0
+        if bundle is None:
+            self._ended.release()
+            return
+        bound, way = self._bound(bundle)
+        self._driver.execute_async(bound, execution_profile=way).add_callbacks(self._next, self._failed)
+
+    def _bound(self, bundle: Bundle) -> tuple[object, Way]:
+        if len(bundle) == 1:
+            ((statement, values),) = bundle
+            return self._prepared[statement].bind(values), _way(statement)
+        batch = BatchStatement(BatchType.UNLOGGED)
+        for statement, values in bundle:
+            batch.add(self._prepared[statement].bind(values))
+        return batch, Way.WRITE
+
+    def _failed(self, error: BaseException) -> None:
+        self._ended.release()
+        raise error
+
+
+def _way(statement: Statement) -> Way:
+    return statement.way
+
+
+def _rate(statements: float, records: int, wall: float, cpu: float) -> Rate:
+    return Rate(statements / wall, statements / cpu, records / wall)
+
+
+def figures_of(rounds: Sequence[Round]) -> Figures:
+    """Hold what was measured against the bars."""
+    bars, notes = [], {}
+    for kind in dict.fromkeys(each.kind for each in rounds):
+        some = [each for each in rounds if each.kind == kind]
+        share = statistics.median(each.ours.statements / each.bare.statements for each in some)
+        name = f"{kind} at once, of the bare driver's rate"
+        bars.append(Bar(name=name, measured=share, bound=SHARE, is_floor=True))
+        for field in ("statements", "per_cpu", "records"):
+            for side in ("ours", "bare"):
+                found = statistics.median(getattr(getattr(each, side), field) for each in some)
+                notes[f"{kind}, {side}: {field}"] = found
+    return Figures(bars=bars, notes=notes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="loadtest.cassandra_writes", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9042)
+    parser.add_argument("--datacenter", default="datacenter1")
+    parser.add_argument("--keyspace", default="loadtest")
+    parser.add_argument("--replicas", type=int, default=1)
+    arguments = parser.parse_args()
+    settings = CassandraSettings(
+        hosts=(arguments.host,),
+        port=arguments.port,
+        datacenter=arguments.datacenter,
+        keyspace=arguments.keyspace,
+        replicas=arguments.replicas,
+    )
+    figures_of(uvloop.run(measure(settings))).show(Console())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""`topnode store load`: registering in bulk around the servers of a ring. See `nodes.loading.offline`."""
+
+import asyncio
+import os
+import shlex
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from nodes.loading.imports import Operator
+from nodes.loading.inputs import Input
+from nodes.loading.line_files import LineFile
+from nodes.loading.loads import Manner, default_name
+from nodes.loading.run import Run, format_of
+from nodes.loading.summaries import HAS_REJECTS
+from nodes.settings import NodeSettings, read
+from nodes.terminal import output, table
+from resolver.clock import SystemClock
+from resolver.errors import Fault, Reason
+from resolver.trust.operators import LOCAL
+from resolver.units import Size
+
+
+@click.command("load")
+@click.argument("source", metavar="FILE|-")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The node's settings, TOML: its name, ring and operators.",
+)
+@click.option("--data", metavar="DIR", help="The folder with the key of the operator.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    required=True,
+    help="Where the load keeps its rows until it ends; for this load alone. About three times the input.",
+)
+@click.option(
+    "--nodetool",
+    metavar="COMMAND",
+    help="How nodetool is called, for a ring whose one node, on this machine, keeps every row.",
+)
+@click.option("--sstableloader", metavar="COMMAND", help="How sstableloader is called, with -d and some hosts.")
+@click.option(
+    "--builder",
+    metavar="COMMAND",
+    help="How the program that makes SSTables is called. Default: python -m deploy.cassandra.bulk.",
+)
+@click.option("--memory", default="2GiB", show_default=True, metavar="SIZE", help="What sorting may take.")
+@click.option(
+    "--format",
+    "row_format",
+    type=click.Choice(["ndjson", "csv"]),
+    help="How rows are written. Default: CSV for a file called *.csv, else NDJSON.",
+)
+@click.option("--rejects", type=click.Path(path_type=Path), metavar="FILE", help="Where refused rows go, as NDJSON.")
+@click.option(
+    "--registrant", default="", metavar="NODE", help="Who registers, where a row does not say. Default: the holder."
+)
+@click.option("--name", metavar="TEXT", help="Name of the load, by which it is found again. Default: by the file.")
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The private key (PEM) of the operator who signs. Default: operator.pem in the folder of --data.",
+)
+@click.option("--actor", default=LOCAL, show_default=True, metavar="NAME", help="The operator who signs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@click.pass_context
+def command(  # noqa: PLR0913 - one for each option
+    context: click.Context,
+    *,
+    source: str,
+    config: Path | None,
+    data: str | None,
+    folder: Path,
+    nodetool: str | None,
+    sstableloader: str | None,
+    builder: str | None,
+    memory: str,
+    row_format: str | None,
+    rejects: Path | None,
+    registrant: str,
+    name: str | None,
+    key: Path | None,
+    actor: str,
+    as_json: bool,
+) -> None:
+    """Register very many identifiers at once, from a file or from standard input (-), around the ring's servers.
+
+    For a first load: rows are sorted by canonical key, byte by byte, each key once, and nothing is registered below
+    their prefixes yet. They are planned, signed and kept in the journal as by `topnode load`; the records are built
+    into SSTables, which the ring takes as they are. Give --nodetool, or --sstableloader.
+
+    This command is the ring's writer meanwhile: stop the registries first. Resolvers go on, and find the records at
+    its end. Interrupted, the same command goes on behind the last durable row; before it has ended nobody else
+    writes.
+
+    The exit code is 0 when all rows were taken, 3 when some were refused, 1 when it could not go on.
+    """
+    # The driver takes a while to import.
+    from nodes.loading.offline import Around, open_offline  # noqa: PLC0415
+    from resolver.store.cassandra.bulk import BulkSettings  # noqa: PLC0415 - as above
+    from resolver.store.cassandra.putting_in import Step, Tools  # noqa: PLC0415 - as above
+
+    if bool(nodetool) is bool(sstableloader):
+        raise click.UsageError("Give one of --nodetool and --sstableloader.")
+    tools = Tools(
+        builder=_words(builder) or (sys.executable, "-m", "deploy.cassandra.bulk"),
+        nodetool=_words(nodetool),
+        sstableloader=_words(sstableloader),
+    )
+    around = Around(folder=folder, tools=tools, bulk=BulkSettings(memory=Size.from_text(memory)))
+    settings = _settings(config, data)
+    manner = Manner(format=format_of(source, row_format), registrant=registrant)
+    steps: list[Step] = []
+    clock = SystemClock()
+    with closing(Input.open(source)) as rows:
+        known = name or default_name(rows, manner)
+        if known is None:
+            raise click.UsageError("Give the load a --name: nothing else tells it from another.")
+        run = Run(rows, known, manner, LineFile(rejects, "--rejects") if rejects else None)
+        operator = Operator(name=actor, key=key)
+        offline = open_offline(settings, operator, known, around, clock, on_step=run.say, on_done=steps.append)
+        try:
+            asyncio.run(run.load(offline))
+        except (KeyboardInterrupt, Fault):
+            run.tell_interrupted(can_go_on=True)
+            raise
+    if steps:
+        # Planning and signing lasted until the first of the others began.
+        planned = run.tally.seconds - sum(step.seconds for step in steps)
+        steps.insert(0, Step("plan, sign and keep", run.tally.reached.lines - run.tally.resumed_at, planned))
+    run.print_summary(as_json=as_json, steps=steps)
+    if steps and not as_json:
+        shown = table("step", "rows", "seconds", "rows/s", right=["rows", "seconds", "rows/s"])
+        for step in steps:
+            rate = f"{step.rows / step.seconds:,.0f}" if step.seconds else ""
+            shown.add_row(step.step, f"{step.rows:,}", f"{step.seconds:,.1f}", rate)
+        output().print(shown)
+    if run.tally.reached.rejected:
+        context.exit(HAS_REJECTS)
+
+
+def _words(command: str | None) -> tuple[str, ...]:
+    return tuple(shlex.split(command or ""))
+
+
+def _settings(config: Path | None, data: str | None) -> NodeSettings:
+    """Read which node and ring it is.
+
+    Raises:
+        Fault: SETTING_INVALID where there is no ring; as `settings.read`.
+    """
+    settings = read(config, os.environ, {"data": data}).settings
+    if not settings.cassandra.hosts:
+        sentence = "No ring is named in the settings: cassandra.hosts."
+        raise Fault(Reason.SETTING_INVALID, sentence, field="cassandra.hosts")
+    return settings

@@ -1,0 +1,182 @@
+"""The bridge between the driver's thread and the event loop, and how long an answer is waited for.
+
+The driver calls back in a thread of its own. What it brings is put into a queue, and the loop is woken once for all
+that has come until it looks: waking it for each answer takes as long as the answer itself. Time is kept here too: a
+timer of the driver's costs each query a system call and a change of threads, one of the loop's next to nothing.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+from cassandra.cluster import ResponseFuture, Session
+from cassandra.pool import Host
+from cassandra.query import BatchStatement, BatchType, PreparedStatement
+from cassandra.query import Statement as Bound
+
+from resolver.clock import Clock
+from resolver.errors import Fault
+from resolver.store.cassandra.border import Border, closed
+from resolver.store.cassandra.hedging import Hedging
+from resolver.store.cassandra.statements import Statement, Way
+
+Row: TypeAlias = tuple[Any, ...]
+Landed: TypeAlias = Callable[[Sequence[Row], Fault | None], None]
+"""Called in the event loop with the rows, or with what went wrong."""
+
+_NO_ROWS: Final[Sequence[Row]] = ()
+
+
+class Asking:
+    """Asks prepared statements for one event loop.
+
+    `patience` is how many seconds each way waits for an answer; `hedging` are the ways for which a second node is
+    asked before that.
+
+    Raises (or lands with):
+        Fault: as `Border.fault`, STORE_UNAVAILABLE above all. Where that was a write, it may be done or not.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        prepared: Mapping[Statement, PreparedStatement],
+        border: Border,
+        *,
+        patience: Mapping[Way, float],
+        hedging: Mapping[Way, Hedging],
+        clock: Clock,
+    ) -> None:
+        for statement, each in prepared.items():
+            each.is_idempotent = statement.way is not Way.DECIDE
+        self.session = session
+        self._prepared = prepared
+        self.border = border
+        self.patience = patience
+        self.hedging = hedging
+        self.clock = clock
+        self.loop = asyncio.get_running_loop()
+        self._landings: deque[tuple[_Flight, Sequence[Row] | None, BaseException | None]] = deque()
+        self._is_waking = False
+        self.is_closed = False
+
+    def send(self, statement: Statement, values: Sequence[Any], landed: Landed, *, node: Host | None = None) -> None:
+        """Ask, this node if it can be asked; `landed` is called in a later turn of the loop, once."""
+        if self.is_closed:
+            self.loop.call_soon(landed, _NO_ROWS, closed())
+            return
+        bound = self._prepared[statement].bind(values)
+        if node is not None:
+            bound.wanted = node
+        _Flight(self, bound, statement.way, landed)
+
+    def send_together(self, requests: Sequence[tuple[Statement, Sequence[Any]]], landed: Landed) -> None:
+        """Send writes to one partition as one: they are done together, for little more than the price of one."""
+        if self.is_closed:
+            self.loop.call_soon(landed, _NO_ROWS, closed())
+            return
+        batch = BatchStatement(BatchType.UNLOGGED)
+        for statement, values in requests:
+            batch.add(self._prepared[statement].bind(values))
+        batch.is_idempotent = True
+        _Flight(self, batch, Way.WRITE, landed)
+
+    async def ask(self, statement: Statement, values: Sequence[Any] = ()) -> Sequence[Row]:
+        """Ask and give all rows."""
+        future: asyncio.Future[Sequence[Row]] = self.loop.create_future()
+
+        def landed(rows: Sequence[Row], fault: Fault | None) -> None:
+            if future.done():
+                return
+            if fault is None:
+                future.set_result(rows)
+            else:
+                future.set_exception(fault)
+
+        self.send(statement, values, landed)
+        return await future
+
+    def close(self) -> None:
+        """Let nothing be asked any more."""
+        self.is_closed = True
+
+    def bring(self, flight: "_Flight", rows: Sequence[Row] | None, error: BaseException | None) -> None:
+        """Take from the driver's thread what has come, and wake the loop if nobody has yet."""
+        self._landings.append((flight, rows, error))
+        if not self._is_waking and not self.loop.is_closed():
+            self._is_waking = True
+            self.loop.call_soon_threadsafe(self._land)
+
+    def _land(self) -> None:
+        # First: what comes from now on wakes the loop again, even if it is taken along here.
+        self._is_waking = False
+        landings = self._landings
+        while landings:
+            flight, rows, error = landings.popleft()
+            flight.land(rows or _NO_ROWS, error)
+
+
+class _Flight:
+    """One statement on its way: on one node, or on two where the first takes long. Lands once."""
+
+    __slots__ = ("asking", "began", "bound", "future", "hedging", "landed", "out", "timer", "way")
+
+    def __init__(self, asking: Asking, bound: Bound, way: Way, landed: Landed) -> None:
+        self.asking = asking
+        self.bound = bound
+        self.way = way
+        self.landed: Landed | None = landed
+        self.out = 0
+        self.began = asking.clock.monotonic()
+        self.hedging = hedging = asking.hedging.get(way)
+        self.future: ResponseFuture | None = None
+        if hedging is not None and hedging.has_others:
+            self.timer = asking.loop.call_later(hedging.delay, self.hedge, hedging)
+        else:
+            self.timer = asking.loop.call_later(asking.patience[way], self.give_up)
+        self.fly()
+
+    def fly(self) -> None:
+        self.out += 1
+        self.future = future = self.asking.session.execute_async(self.bound, execution_profile=self.way)
+        future.add_callbacks(self.answered, self.failed)
+
+    def hedge(self, hedging: Hedging) -> None:
+        """Ask a second node."""
+        if self.future is not None and self.future.attempted_hosts:
+            self.bound.avoided = self.future.attempted_hosts[-1]
+        hedging.hedged.inc()
+        left = self.began + self.asking.patience[self.way] - self.asking.clock.monotonic()
+        self.timer = self.asking.loop.call_later(max(0.0, left), self.give_up)
+        self.fly()
+
+    def give_up(self) -> None:
+        """Let what comes from now on be too late."""
+        landed, self.landed = self.landed, None
+        if landed is not None:
+            landed(_NO_ROWS, self.asking.border.overdue(self.asking.patience[self.way]))
+
+    # --- in the driver's thread --------------------------------------------------------------------------------
+
+    def answered(self, rows: Sequence[Row] | None) -> None:
+        self.asking.bring(self, rows, None)
+
+    def failed(self, error: BaseException) -> None:
+        self.asking.bring(self, None, error)
+
+    # --- in the loop -------------------------------------------------------------------------------------------
+
+    def land(self, rows: Sequence[Row], error: BaseException | None) -> None:
+        self.out -= 1
+        landed = self.landed
+        if landed is None or (error is not None and self.out):
+            return
+        self.landed = self.future = None
+        self.timer.cancel()
+        if error is not None:
+            landed(_NO_ROWS, closed() if self.asking.is_closed else self.asking.border.fault(error))
+            return
+        if self.hedging is not None:
+            self.hedging.note(self.asking.clock.monotonic() - self.began)
+        landed(rows, None)

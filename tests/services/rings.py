@@ -1,0 +1,187 @@
+"""Real Cassandra for tests: one node, or a ring of three, that all workers of a test run share.
+
+They are started by the first test that needs them and stop by themselves when the run has ended, however it ended.
+Tests are kept apart by keyspaces of their own.
+"""
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from cassandra import ConsistencyLevel
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.policies import DCAwareRoundRobinPolicy
+
+from deploy.cassandra.ring import Ring, RingError
+from tests.running_node import wait_until
+from tests.services.ports import free_ports
+
+ROOT: Final = Path(__file__).parents[2]
+_STARTED: Final[list["subprocess.Popen[str]"]] = []
+"""What was started here and still runs: it ends with the run, not with the worker that came first."""
+
+
+class RunningRing:
+    """A ring that serves. Its nodes have numbers from 1."""
+
+    def __init__(self, ring: Ring) -> None:
+        self.ring = ring
+        self.hosts = tuple(ring.addresses)
+        self.port = ring.native_port
+        self.data_centre = ring.data_centre
+        self._is_disturbed = False
+        self._connected: tuple[Cluster, Session] | None = None
+
+    def kill(self, node: int) -> None:
+        """End it as a crash would."""
+        self._is_disturbed = True
+        self.ring.stop([node], kill=True)
+
+    def pause(self, node: int) -> None:
+        """Freeze it: its connections stay open, and nothing is answered."""
+        self._is_disturbed = True
+        os.kill(self.ring.pid(node), signal.SIGSTOP)
+
+    def resume(self, node: int) -> None:
+        os.kill(self.ring.pid(node), signal.SIGCONT)
+
+    def start(self, node: int) -> None:
+        """Start it again and wait until it serves and all have seen it."""
+        self._command("start", "--node", str(node))
+
+    def nodetool(self, node: int, *arguments: str) -> str:
+        """Ask a node; what it says must be an answer and no error."""
+        asked = subprocess.run(
+            self.ring.nodetool(node, arguments), capture_output=True, text=True, check=False, timeout=120
+        )
+        assert asked.returncode == 0, asked.stdout + asked.stderr
+        return asked.stdout
+
+    def wait_seen(self, *, by: int, state: dict[int, str], seconds: float = 120) -> None:
+        """Wait until a node sees others as told: `{2: "DN"}`."""
+        expected = {self.hosts[node - 1]: each for node, each in state.items()}
+        wait_until(lambda: expected.items() <= self.ring.seen(by).items(), seconds, what=f"{expected} by node {by}")
+
+    def mend(self) -> None:
+        """Let every node run and serve again that was killed or frozen."""
+        if not self._is_disturbed:
+            return
+        for node in self.ring.numbers:
+            if self.ring.pid(node):
+                self.resume(node)
+        self._command("start")
+        self._is_disturbed = False
+
+    def _command(self, *arguments: str) -> None:
+        command = [sys.executable, "-m", "deploy.cassandra", "--folder", str(self.ring.folder), *arguments]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    @contextmanager
+    def keyspace(self) -> Iterator[str]:
+        """Give the name of a keyspace that nobody else has; at the end it is dropped, if it was created."""
+        name = f"t{uuid.uuid4().hex[:16]}"
+        try:
+            yield name
+        finally:
+            self.cql(f"DROP KEYSPACE IF EXISTS {name}")
+
+    def cql(self, statement: str) -> list[Any]:
+        """Execute a statement at LOCAL_QUORUM and give the rows."""
+        if self._connected is None:
+            profile = ExecutionProfile(
+                load_balancing_policy=DCAwareRoundRobinPolicy(self.data_centre),
+                consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+                request_timeout=30,
+            )
+            cluster = Cluster(
+                self.hosts,
+                port=self.port,
+                protocol_version=5,
+                execution_profiles={EXEC_PROFILE_DEFAULT: profile},
+                connect_timeout=30,
+                control_connection_timeout=30,
+            )
+            self._connected = cluster, cluster.connect()
+        _, session = self._connected
+        return list(session.execute(statement))
+
+    def close(self) -> None:
+        """Let go of the connections that `cql` has opened."""
+        if self._connected is not None:
+            self._connected[0].shutdown()
+
+
+@contextmanager
+def shared_ring(of_run: Path, *, nodes: int) -> Iterator[RunningRing]:
+    """Give the ring of this test run that has so many nodes; the first who asks starts it.
+
+    Args:
+        of_run: a folder that all workers of the run see.
+        nodes: how many there are, each in a rack of its own.
+    """
+    folder = of_run / f"cassandra-{nodes}"
+    with _locked(folder):
+        # Nobody has a node of it down at this moment.
+        running = RunningRing(_found(folder) or _started(folder, nodes))
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@contextmanager
+def alone(running: RunningRing) -> Iterator[RunningRing]:
+    """Have a ring to oneself, to kill and freeze its nodes; others wait. At the end all of it serves again."""
+    with _locked(running.ring.folder):
+        try:
+            yield running
+        finally:
+            running.mend()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _found(folder: Path) -> Ring | None:
+    try:
+        ring = Ring.remembered(folder)
+    except RingError:
+        return None
+    return ring if all(ring.pid(node) for node in ring.numbers) else None
+
+
+def _started(folder: Path, nodes: int) -> Ring:
+    native, storage, *jmx = free_ports(2 + nodes, *(f"127.0.0.{node}" for node in range(1, nodes + 1)))
+    ports = {"--native-port": native, "--storage-port": storage, "--jmx-port": jmx[0]}
+    command = [sys.executable, "-m", "deploy.cassandra", "--folder", str(folder), "run", "--fast", "--fresh"]
+    command += ["--nodes", str(nodes), "--heap", "512m" if nodes == 1 else "384m"]
+    command += [part for option, port in ports.items() for part in (option, str(port))]
+    # The run is the worker's parent where there are several workers, else this process.
+    run = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    errors = folder.with_suffix(".log")
+    with errors.open("a") as log:
+        started = subprocess.Popen(
+            [*command, "--while-running", str(run)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+    _STARTED.append(started)
+    assert started.stdout
+    assert started.stdout.readline(), f"Cassandra did not start:\n{errors.read_text()}"
+    return Ring.remembered(folder)

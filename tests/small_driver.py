@@ -1,0 +1,172 @@
+"""A driver of Cassandra in a dict: answers `IN` queries for records, holds them, or fails. For tests of the bridge.
+
+It has the few methods of the real one that `resolver.store.cassandra.asking` uses, and calls back in the same way: at
+once where the answer is there, later where it is not, and from another thread where the test says so.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from prometheus_client import CollectorRegistry
+
+from resolver.clock import Clock, SystemClock
+from resolver.store.cassandra.asking import Asking
+from resolver.store.cassandra.border import Border
+from resolver.store.cassandra.hedging import Hedging, HedgingMetrics
+from resolver.store.cassandra.statements import ALL, Statement, Way
+
+
+class Node(NamedTuple):
+    """A node of the ring, as far as anybody looks at it."""
+
+    name: str
+    datacenter: str = "datacenter1"
+    is_up: bool = True
+
+
+class Token(NamedTuple):
+    """The end of a range of hashes."""
+
+    value: int
+
+
+class TokenMap:
+    """Which nodes hold the range up to each token: one node to a range, or more of those that follow."""
+
+    def __init__(self, nodes: Sequence[Node], tokens: Sequence[int], replicas: int) -> None:
+        self.ring = [Token(value) for value in tokens]
+        self._held = {
+            token: [nodes[(place + each) % len(nodes)] for each in range(replicas)]
+            for place, token in enumerate(self.ring)
+        }
+
+    def get_replicas(self, _keyspace: str, token: Token) -> list[Node]:
+        return self._held[token]
+
+
+class Nodes:
+    """The driver's knowledge of the ring."""
+
+    token_map: TokenMap | None = None
+
+    def __init__(self, *names: str) -> None:
+        self.nodes = [Node(name) for name in names]
+
+    def all_hosts(self) -> list[Node]:
+        return self.nodes
+
+
+class Bound:
+    """A statement with its values, the node that is wanted, and the one that was asked already."""
+
+    wanted: Node | None = None
+    avoided: Node | None = None
+
+    def __init__(self, statement: Statement, values: Sequence[Any]) -> None:
+        self.statement = statement
+        self.values = values
+
+
+class Prepared:
+    """A statement that can be bound."""
+
+    is_idempotent = False
+
+    def __init__(self, statement: Statement) -> None:
+        self.statement = statement
+
+    def bind(self, values: Sequence[Any]) -> Bound:
+        return Bound(self.statement, values)
+
+
+class Future:
+    """What is under way."""
+
+    def __init__(self, bound: Bound, node: Node) -> None:
+        self.bound = bound
+        self.attempted_hosts = [node]
+        self.result: Sequence[Any] | BaseException | None = None
+        self._callbacks: tuple[Callable[..., None], Callable[..., None]] | None = None
+
+    def add_callbacks(self, answered: Callable[..., None], failed: Callable[..., None]) -> None:
+        self._callbacks = answered, failed
+        self._call()
+
+    def land(self, result: Sequence[Any] | BaseException) -> None:
+        self.result = result
+        self._call()
+
+    def _call(self) -> None:
+        if self._callbacks is None or self.result is None:
+            return
+        answered, failed = self._callbacks
+        if isinstance(self.result, BaseException):
+            failed(self.result)
+        else:
+            answered(self.result)
+
+
+class SmallDriver:
+    """`rows` are the columns behind each key, by way; `asked` is everything that was executed, in its order."""
+
+    def __init__(self, *nodes: str, rows: Mapping[Way, Mapping[bytes, Sequence[bytes | None]]] | None = None) -> None:
+        self.metadata = Nodes(*nodes or ("one",))
+        self.rows = rows or {}
+        self.asked: list[Future] = []
+        self.is_held = False
+        self.error: BaseException | None = None
+        self._has_come = asyncio.Event()
+
+    def execute_async(self, bound: Bound, *, execution_profile: Way) -> Future:
+        nodes = [node for node in self.metadata.nodes if node != bound.avoided]
+        future = Future(bound, bound.wanted or nodes[0])
+        self.asked.append(future)
+        self._has_come.set()
+        if not self.is_held:
+            future.result = self.answer(bound, execution_profile)
+        return future
+
+    def answer(self, bound: Bound, way: Way) -> Sequence[Any] | BaseException:
+        if self.error is not None:
+            return self.error
+        held = self.rows.get(way, {})
+        (names,) = bound.values
+        return [(name, *held[name]) for name in dict.fromkeys(names) if name in held]
+
+    def release(self) -> None:
+        """Answer everything that waits, and from now on at once."""
+        self.is_held = False
+        for future in self.asked:
+            if future.result is None:
+                future.land(self.answer(future.bound, future.bound.statement.way))
+
+    async def has_asked(self, count: int) -> None:
+        """Wait until so many statements were executed."""
+        while len(self.asked) < count:
+            self._has_come.clear()
+            await self._has_come.wait()
+
+    @property
+    def widths(self) -> list[int]:
+        """How many names stood in each query."""
+        return [len(future.bound.values[0]) for future in self.asked]
+
+
+def asking_of(
+    driver: SmallDriver, registry: CollectorRegistry, *, patience: float = 5.0, clock: Clock | None = None
+) -> Asking:
+    """Ask this driver. Hedged are the ways that are hedged in earnest."""
+    clock = clock or SystemClock()
+    metrics = HedgingMetrics(registry)
+    return Asking(
+        driver,
+        {each: Prepared(each) for each in ALL},
+        Border("small", clock=clock, registry=registry),
+        patience=dict.fromkeys(Way, patience),
+        hedging={
+            way: Hedging(way, metrics, datacenter="datacenter1", metadata=driver.metadata)
+            for way in (Way.NEAR, Way.SURE)
+        },
+        clock=clock,
+    )
