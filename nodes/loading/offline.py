@@ -99,14 +99,16 @@ def _runs(folder: Path, name: str, reached: Checkpoint, head: int) -> RunWriter:
             raise Fault(Reason.LOAD_OUT_OF_STEP, detail, variables={"name": name})
         if run_files(folder):
             where = {"path": str(folder)}
-            raise Fault(Reason.STORE_EXISTS, f"There are run files of another load in {folder}.", variables=where)
+            detail = f"There are run files of another load in {folder}: remove them, or name another folder."
+            raise Fault(Reason.STORE_EXISTS, detail, variables=where)
         return RunWriter(folder)
     # Nobody else has written since: what is above the head was never committed.
     rows = rows_through(folder, head)
     if rows != reached.offline:
         detail = (
             f"Of the load {name} {reached.offline} records are in run files, and in {folder} there are {rows}. "
-            "It can be finished only with the folder in which it was begun."
+            "It can be finished only with the folder in which it was begun. Where that is lost, restore the backup "
+            "from before the load, or begin with a new keyspace; what was taken so far is in the journal."
         )
         raise Fault(Reason.FILE_UNREADABLE, detail, variables={"path": str(folder), "name": name})
     return RunWriter(folder, through=head)

@@ -82,6 +82,17 @@ def test_what_was_copied_is_restored_into_an_empty_ring(ring: RunningRing, store
     assert again.returncode == 1
     assert f"The ring has a keyspace {store}" in again.stderr
 
+    spare = RunningRing(spare.ring)
+    spare.cql(f"DROP KEYSPACE {store}")
+    spare.close()
+    (damaged,) = (place / "copy" / "node2" / "records").glob("*-Data.db")
+    octets = bytearray(damaged.read_bytes())
+    octets[len(octets) // 2] ^= 1
+    damaged.write_bytes(octets)
+    refused = command(spare.ring, "restore", str(place / "copy"))
+    assert refused.returncode == 1
+    assert f"import --copy-data {store} records {damaged.parent} failed on node 2" in refused.stderr
+
 
 def test_a_copy_that_lacks_a_file_or_was_not_finished_is_refused(ring: RunningRing, tmp_path: Path) -> None:
     unfinished = command(ring.ring, "restore", str(tmp_path))

@@ -129,9 +129,9 @@ async def test_keys_are_asked_of_the_nodes_that_hold_them_and_of_others_when_tho
         placing = Placing(metadata, keyspace=settings.keyspace, datacenter=settings.datacenter)
         places = list(placing.places(KEYS))
         assert len(places) == 3
-        for node, keys in places:
+        for nodes, keys in places:
             for key in keys:
-                assert node in metadata.get_replicas(settings.keyspace, key)
+                assert nodes[0] in metadata.get_replicas(settings.keyspace, key)
         assert None not in (await reader.public(KEYS)).bodies
         await asyncio.to_thread(ring.kill, 3)
         for _ in range(20):

@@ -275,6 +275,27 @@ class TestFailingInTheMiddle:
                 break
         await expect_same_as_untroubled(keyspace, keyspaces, size)
 
+    async def test_a_commit_that_was_given_up_and_found_not_done_is_not_done_later(
+        self, keyspace: Keyspace, keyspaces: Keyspaces, meddler: Meddler
+    ) -> None:
+        """Whatever of it was still on its way then: the transaction that decides above all."""
+        writer = await behind(meddler, keyspace)
+        size = 0
+        for step in range(10):
+            meddler.act(How.HOLD, after=step)
+            await self._commits(writer, size)
+            meddler.pass_by()
+            size = await once_answered(writer.head)
+            meddler.relent()
+            await meddler.quiet()
+            while await once_answered(writer.head) == size:
+                await asyncio.gather(writer.commit(made_commit(size + 1, 1)), return_exceptions=True)
+            size += 1
+        await vanish(writer)
+        async with successor(keyspace) as next_one:
+            await expect_journal(next_one, size)
+        await expect_same_as_untroubled(keyspace, keyspaces, size)
+
     async def test_a_request_that_was_sent_again_may_arrive_later_than_everything_after_it(
         self, keyspace: Keyspace, keyspaces: Keyspaces, meddler: Meddler
     ) -> None:

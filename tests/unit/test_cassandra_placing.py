@@ -36,25 +36,24 @@ def placing_of(nodes: Nodes) -> Placing:
 )
 def test_every_key_goes_to_the_node_that_holds_its_hash(keys: list[bytes], tokens: list[int]) -> None:
     names = [f"n{number}" for number in range(len(tokens))]
-    places = dict(placing_of(nodes_of(1, *names, tokens=tokens)).places(keys))
-    assert sorted(key for some in places.values() for key in some) == sorted(keys)
-    for node, some in places.items():
-        assert node is not None
+    places = list(placing_of(nodes_of(1, *names, tokens=tokens)).places(keys))
+    assert sorted(key for _, some in places for key in some) == sorted(keys)
+    for (node,), some in places:
         for key in some:
             above = [number for number, token in enumerate(tokens) if hash_of(key) <= token]
             assert node.name == f"n{above[0] if above else 0}"
 
 
 def test_where_every_node_holds_everything_keys_stay_together() -> None:
-    assert list(placing_of(nodes_of(3, "a", "b", "c")).places(KEYS)) == [(None, KEYS)]
-    assert list(placing_of(Nodes("a", "b", "c")).places(KEYS)) == [(None, KEYS)]
+    assert list(placing_of(nodes_of(3, "a", "b", "c")).places(KEYS)) == [((), KEYS)]
+    assert list(placing_of(Nodes("a", "b", "c")).places(KEYS)) == [((), KEYS)]
 
 
 def test_nodes_of_another_data_centre_are_none() -> None:
     nodes = Nodes("a", "b")
     nodes.nodes += [Node("far", "elsewhere"), Node("farther", "elsewhere")]
     nodes.token_map = TokenMap([nodes.nodes[each] for each in (0, 2, 1, 3)], [*THIRDS, HASH_MAX], 2)
-    assert {node.name for node, _ in placing_of(nodes).places(KEYS) if node} == {"a", "b"}
+    assert {node.name for held, _ in placing_of(nodes).places(KEYS) for node in held} == {"a", "b"}
 
 
 def test_a_ring_that_changes_is_followed() -> None:
@@ -63,7 +62,17 @@ def test_a_ring_that_changes_is_followed() -> None:
     assert len(list(placing.places(KEYS))) == 3
     nodes.token_map = TokenMap(nodes.nodes[:2], THIRDS[1:], 2)
     del nodes.nodes[2]
-    assert list(placing.places(KEYS)) == [(None, KEYS)]
+    assert list(placing.places(KEYS)) == [((), KEYS)]
+
+
+def test_keys_of_a_node_that_is_down_go_to_the_next_that_has_them() -> None:
+    nodes = nodes_of(2, "a", "b", "c")
+    placing = placing_of(nodes)
+    held = {tuple(node.name for node in held): keys for held, keys in placing.places(KEYS)}
+    assert held.keys() == {("a", "b"), ("b", "c"), ("c", "a")}
+    nodes.nodes[1].is_up = False
+    found = {held[0].name: set(keys) for held, keys in placing.places(KEYS)}
+    assert found == {"a": set(held["a", "b"]), "c": {*held["b", "c"], *held["c", "a"]}}
 
 
 async def test_each_node_gets_lists_of_its_own_and_every_caller_all_of_its_keys() -> None:
@@ -75,7 +84,7 @@ async def test_each_node_gets_lists_of_its_own_and_every_caller_all_of_its_keys(
     calls = [records.public(KEYS, confirmed=False), *(records.public([key], confirmed=False) for key in KEYS)]
     found = await asyncio.gather(*calls)
     assert found == [KEYS, *([key] for key in KEYS)]
-    held = {node: set(keys) for node, keys in placing.places(KEYS)}
+    held = {nodes[0]: set(keys) for nodes, keys in placing.places(KEYS)}
     for future in driver.asked:
         assert set(future.bound.values[0]) <= held[future.attempted_hosts[0]]
     assert len({future.attempted_hosts[0] for future in driver.asked}) == 3
@@ -109,10 +118,7 @@ def test_a_node_that_is_wanted_comes_first_and_one_that_was_asked_comes_last() -
     policy = Directed(child)
     bound = Bound(PUBLIC_NEAR, ())
     assert {next(policy.make_query_plan(None, bound)) for _ in range(6)} == set(nodes)
-    bound.wanted = nodes[1]
-    for _ in range(6):
-        plan = list(policy.make_query_plan(None, bound))
-        assert plan[0] == nodes[1]
-        assert set(plan) == set(nodes)
+    bound.wanted = [nodes[1], nodes[0]]
+    assert [list(policy.make_query_plan(None, bound)) for _ in range(6)] == [[nodes[1], nodes[0], nodes[2]]] * 6
     bound.avoided = nodes[1]
-    assert [list(policy.make_query_plan(None, bound))[-1] for _ in range(6)] == [nodes[1]] * 6
+    assert [list(policy.make_query_plan(None, bound)) for _ in range(6)] == [[nodes[0], nodes[2], nodes[1]]] * 6

@@ -61,14 +61,16 @@ class Asking:
         self._is_waking = False
         self.is_closed = False
 
-    def send(self, statement: Statement, values: Sequence[Any], landed: Landed, *, node: Host | None = None) -> None:
-        """Ask, this node if it can be asked; `landed` is called in a later turn of the loop, once."""
+    def send(
+        self, statement: Statement, values: Sequence[Any], landed: Landed, *, nodes: Sequence[Host] = ()
+    ) -> None:
+        """Ask, these nodes before others; `landed` is called in a later turn of the loop, once."""
         if self.is_closed:
             self.loop.call_soon(landed, _NO_ROWS, closed())
             return
         bound = self._prepared[statement].bind(values)
-        if node is not None:
-            bound.wanted = node
+        if nodes:
+            bound.wanted = nodes
         _Flight(self, bound, statement.way, landed)
 
     def send_together(self, requests: Sequence[tuple[Statement, Sequence[Any]]], landed: Landed) -> None:

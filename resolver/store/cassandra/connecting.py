@@ -118,14 +118,15 @@ def _profiles(settings: CassandraSettings) -> Mapping[Any, ExecutionProfile]:
 
 
 class Directed(WrapperPolicy):  # type: ignore[misc] # the driver ships no types
-    """Puts the node that a statement names as `wanted` before all others, and the one that is `avoided` behind."""
+    """Puts the nodes that a statement names as `wanted` before all others, and one that is `avoided` behind."""
 
     def make_query_plan(self, working_keyspace: str | None = None, query: object = None) -> Iterator[Host]:
         plan: Iterator[Host] = self._child_policy.make_query_plan(working_keyspace, query)
-        wanted, avoided = getattr(query, "wanted", None), getattr(query, "avoided", None)
-        if wanted is None and avoided is None:
+        wanted, avoided = getattr(query, "wanted", ()), getattr(query, "avoided", None)
+        if not wanted and avoided is None:
             return plan
-        return iter(sorted(plan, key=lambda host: (host == avoided, host != wanted)))
+        order = {host: place for place, host in enumerate(wanted)}
+        return iter(sorted(plan, key=lambda host: (host == avoided, order.get(host, len(order)))))
 
 
 class NextNode(RetryPolicy):  # type: ignore[misc] # the driver ships no types

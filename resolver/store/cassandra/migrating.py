@@ -151,7 +151,11 @@ def _change(session: Session, cql: str) -> None:
 
 
 def _applied(session: Session, keyspace: str) -> set[int]:
-    return {version for (version,) in _run(session, keyspace, VERSIONS)}
+    # Not prepared: where it fails, as it may, the driver would log an error of its own.
+    rows = session.execute(
+        in_keyspace(VERSIONS.cql, keyspace), execution_profile=VERSIONS.way, timeout=DECIDE_SECONDS
+    )
+    return {version for (version,) in rows}
 
 
 def _check_known(applied: set[int], keyspace: str) -> None:
