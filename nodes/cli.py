@@ -32,7 +32,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "load": ("nodes.commands.load:command", "Import identifiers in bulk as an operator, from NDJSON or CSV."),
         "list": ("nodes.commands.list:command", "List the identifiers registered below a prefix."),
         "journal": ("nodes.commands.journal:command", "Show and verify the journal; make a store anew from it."),
-        "store": ("nodes.commands.store:command", "Prepare and check the Cassandra ring that holds a store."),
+        "store": ("nodes.commands.store:command", "Prepare, check and fill the Cassandra ring that holds a store."),
         "backup": ("nodes.commands.backup:command", "Copy a store while its node runs."),
         "restore": ("nodes.commands.restore:command", "Make a store from a backup."),
         "config": ("nodes.commands.config:command", "Check the configuration; tell where each value comes from."),

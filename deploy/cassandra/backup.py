@@ -112,6 +112,10 @@ def counted(ring: Ring, keyspace: str) -> dict[str, int]:
         return counts
 
 
+ENDING: Final = frozenset({"answers", "nonces"})
+"""Tables whose rows end by themselves: there may be fewer after a while."""
+
+
 def drill(ring: Ring, spare: Ring, keyspace: str, copy: Path, say: Callable[[str], None]) -> bool:
     """Copy a keyspace, restore it into a spare ring, which is empty and serves, and compare: is each row there?
 
@@ -136,7 +140,7 @@ def drill(ring: Ring, spare: Ring, keyspace: str, copy: Path, say: Callable[[str
     for table, rows in before.items():
         told = f"{rows:>12,} rows" if after[table] == rows else f"{rows:>12,} rows, restored {after[table]:,}"
         say(f"  {table:<20}{told}")
-    return before == after
+    return all(after[table] == rows for table, rows in before.items() if table not in ENDING)
 
 
 @contextmanager

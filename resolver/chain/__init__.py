@@ -59,7 +59,9 @@ def build(  # noqa: PLR0913 - what a composition root puts together
     freshness = settings.freshness
     speaker = Speaker(node)
     lookup = Lookup(records, routes=routes, speaker=speaker, clock=clock, settings=freshness)
-    gathering = Gathering(lookup, following=following, clock=clock, settings=settings.gathering, registry=registry)
+    gathering = Gathering(
+        lookup, keep=cache.put, following=following, clock=clock, settings=settings.gathering, registry=registry
+    )
     caching = Caching(
         gathering, cache=cache, routes=routes, following=following, speaker=speaker, clock=clock, settings=freshness
     )

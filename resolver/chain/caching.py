@@ -34,7 +34,7 @@ _NO_GENERATION: Final = -1
 
 
 class Caching:
-    """Answers from a memory cache.
+    """Answers from a memory cache. What is given below is put there by the link that gathers, a whole flight at once.
 
     An identifier that breaks a rule or whose prefix refuses gets its own `Failed`; the others are not affected.
     Failure policy: stale where the store does not answer and the answer is held, else closed.
@@ -145,7 +145,8 @@ class Caching:
     async def _ask(self, query: Query, keys: Sequence[bytes], *, is_all: bool) -> Sequence[Ready]:
         """Ask below. What fails as a whole is raised where it is all of a query, else stands in each place."""
         try:
-            given = await self._below.resolve(query.about(keys))
+            asked = query if keys == list(query.identifiers) else query.about(keys)
+            given = await self._below.resolve(asked)
         except Fault as fault:
             self._note_trouble(fault)
             given = self._or_stale(query, keys, [Failed(fault=fault.with_traceback(None))] * len(keys))
@@ -155,7 +156,6 @@ class Caching:
         self._is_troubled = False
         if not query.is_shared:
             return given
-        self._cache.put(keys, given)
         return self._or_stale(query, keys, given) if FAULT in [ready.outcome for ready in given] else given
 
     def _or_stale(self, query: Query, keys: Sequence[bytes], given: Sequence[Ready]) -> Sequence[Ready]:

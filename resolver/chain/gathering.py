@@ -5,7 +5,7 @@ others get their answers.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from resolver.answer import Failed, Ready
 from resolver.bounds import BATCH_IDENTIFIERS
+from resolver.cache.memory import SCAN
 from resolver.chain.link import Link
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
@@ -58,7 +59,7 @@ class GatheringMetrics:
 class _Flight:
     """One batch on its way below, and who waits for it. Keys and answers stand in the same order."""
 
-    __slots__ = ("answers", "board", "error", "has_landed", "keys", "waiters")
+    __slots__ = ("answers", "board", "error", "has_landed", "is_shared", "keys", "waiters")
 
     def __init__(self, board: "dict[bytes, _Flight]") -> None:
         self.keys: list[bytes] = []
@@ -67,6 +68,7 @@ class _Flight:
         self.answers: Sequence[Ready] = ()
         self.error: BaseException | None = None
         self.has_landed = False
+        self.is_shared = True
 
     def result(self) -> Sequence[Ready]:
         """Give the answers, or raise what went wrong: a Fault afresh for each who waited."""
@@ -97,12 +99,18 @@ class Gathering:
         self,
         below: Link,
         *,
+        keep: Callable[[Sequence[bytes], Sequence[Ready]], object],
         following: Following,
         clock: Clock,
         settings: GatheringSettings,
         registry: CollectorRegistry,
     ) -> None:
+        """Make it; `keep` takes what everybody may share of what has landed: keys, each once, and their answers.
+
+        A flight's at once, because single ones cost four times as much.
+        """
         self._below = below
+        self._keep = keep
         self._following = following
         self._clock = clock
         self._settings = settings
@@ -179,7 +187,8 @@ class Gathering:
         """Put keys that are not in the air on the flight that departs at the end of this turn, as its last ones."""
         self._check_room(keys)
         flight = self._boarding
-        if flight is None or len(flight.keys) + len(keys) > BATCH_IDENTIFIERS:
+        # Not more than a cache takes for what it is: what many ask for one by one is no scan.
+        if flight is None or len(flight.keys) + len(keys) > SCAN:
             flight = self._boarding = _Flight(self._board)
             asyncio.get_running_loop().call_soon(self._depart_shared, flight)
         self._seat(flight, keys)
@@ -202,6 +211,7 @@ class Gathering:
     def _depart(self, flight: _Flight, query: Query) -> None:
         deadline = float(self._settings.deadline)
         loop = asyncio.get_running_loop()
+        flight.is_shared = query.is_shared
         sent = replace(query, identifiers=flight.keys, deadline=self._clock.monotonic() + deadline)
         task = loop.create_task(self._below.resolve(sent))
         self._tasks.add(task)
@@ -234,6 +244,9 @@ class Gathering:
             flight.error = task.exception()
         else:
             flight.answers, flight.error = task.result(), None
+            if flight.is_shared:
+                # Before anybody is told: whoever asks again after that finds it.
+                self._keep(flight.keys, flight.answers)
         flight.has_landed = True
         for waiter in flight.waiters:
             if not waiter.done():

@@ -36,7 +36,7 @@ class Keys:
     def wanted(self) -> list[bytes]:
         """Give the keys of the places that are not settled, each once."""
         if not self.settled:
-            return list(dict.fromkeys(self.keys))
+            return self.keys if len(self.keys) == 1 else list(dict.fromkeys(self.keys))
         return list(dict.fromkeys(key for place, key in enumerate(self.keys) if place not in self.settled))
 
     def answers(self, wanted: Sequence[bytes], given: Sequence[Ready]) -> Sequence[Ready]:

@@ -64,8 +64,10 @@ class Field:
         self.following = Following(
             SmallStore(), routes, cache, self.clock, FollowingSettings(), self.registry, nodes=NodeTable()
         )
+        self.kept: list[list[bytes]] = []
         self.gathering = Gathering(
             self.below,
+            keep=lambda keys, _: self.kept.append(list(keys)),
             following=self.following,
             clock=self.clock,
             settings=settings or GatheringSettings(),
