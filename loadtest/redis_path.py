@@ -185,9 +185,8 @@ async def measure(path: Path, address: str) -> Measured:
         plain = [b"{topnode}" + name for name in names]
         plain_batches = [[b"{topnode}" + name for name in batch] for batch in batches]
 
-        async def mget(keys: Sequence[bytes]) -> Sequence[bytes | None]:
-            found: Any = await client.mget(keys)  # declared for text, too
-            return found
+        async def mget(keys: Sequence[bytes]) -> Any:
+            return await client.mget(keys)
 
         async def public(keys: Sequence[bytes]) -> Sequence[bytes | None]:
             return (await records.public(keys)).bodies

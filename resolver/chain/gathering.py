@@ -59,7 +59,7 @@ class GatheringMetrics:
 class _Flight:
     """One batch on its way below, and who waits for it. Keys and answers stand in the same order."""
 
-    __slots__ = ("answers", "board", "error", "has_landed", "is_shared", "keys", "waiters")
+    __slots__ = ("answers", "board", "error", "has_landed", "is_shared", "keys", "largest", "waiters")
 
     def __init__(self, board: "dict[bytes, _Flight]") -> None:
         self.keys: list[bytes] = []
@@ -69,6 +69,7 @@ class _Flight:
         self.error: BaseException | None = None
         self.has_landed = False
         self.is_shared = True
+        self.largest = 0
 
     def result(self) -> Sequence[Ready]:
         """Give the answers, or raise what went wrong: a Fault afresh for each who waited."""
@@ -187,8 +188,7 @@ class Gathering:
         """Put keys that are not in the air on the flight that departs at the end of this turn, as its last ones."""
         self._check_room(keys)
         flight = self._boarding
-        # Not more than a cache takes for what it is: what many ask for one by one is no scan.
-        if flight is None or len(flight.keys) + len(keys) > SCAN:
+        if flight is None or len(flight.keys) + len(keys) > BATCH_IDENTIFIERS:
             flight = self._boarding = _Flight(self._board)
             asyncio.get_running_loop().call_soon(self._depart_shared, flight)
         self._seat(flight, keys)
@@ -200,6 +200,7 @@ class Gathering:
 
     def _seat(self, flight: _Flight, keys: Sequence[bytes]) -> None:
         self._in_flight += len(keys)
+        flight.largest = max(flight.largest, len(keys))
         flight.keys += keys
         flight.board.update(dict.fromkeys(keys, flight))
 
@@ -244,13 +245,19 @@ class Gathering:
             flight.error = task.exception()
         else:
             flight.answers, flight.error = task.result(), None
-            if flight.is_shared:
-                # Before anybody is told: whoever asks again after that finds it.
-                self._keep(flight.keys, flight.answers)
+            # Before anybody is told: whoever asks again after that finds it.
+            self._keep_landed(flight)
         flight.has_landed = True
         for waiter in flight.waiters:
             if not waiter.done():
                 waiter.set_result(True)
+
+    def _keep_landed(self, flight: _Flight) -> None:
+        """Have what everybody may share kept. What many asked for in small queries is not to pass for a scan."""
+        keys, answers = flight.keys, flight.answers
+        step = SCAN if flight.largest <= SCAN else len(keys)
+        for first in range(0, len(keys) if flight.is_shared else 0, step):
+            self._keep(keys[first : first + step], answers[first : first + step])
 
     async def _arrival(self, flight: _Flight, deadline: float) -> None:
         """Wait until a flight has landed, but not beyond the caller's own deadline.

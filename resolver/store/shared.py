@@ -195,7 +195,6 @@ class SharedRecords:
         if doubtful:
             self._confirmed.inc(len(doubtful))
             again = await self._ask([asked[at] for at in doubtful], confirmed=True)
-            as_of = min(as_of, again.as_of)
             for at, body in zip(doubtful, again.bodies, strict=True):
                 given[at] = body
         for (place, _, era), key, body in zip(missed, asked, given, strict=True):

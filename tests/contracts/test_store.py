@@ -465,7 +465,6 @@ class TestFeed:
         assert (change.prefixes, change.nodes) == ((Prefix("88.9", "h", epoch=1),), (node("88.9", epoch=1),))
         assert change.below == (b"88.1",)
 
-
     async def test_an_entry_may_name_prefixes_below_which_more_has_changed(self, store: Store) -> None:
         many = [write(f"88.3/{number:05}") for number in range(6_000)]
         await put(store, [write("88.1/A")], below=(b"88.2", b"88.1.7"))

@@ -8,6 +8,7 @@ from itertools import cycle
 from typing import Final
 
 import pytest
+from cassandra.cluster import NoHostAvailable
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
@@ -22,6 +23,7 @@ from resolver.store.cassandra.session import Session
 from resolver.store.cassandra.settings import CassandraSettings
 from resolver.store.cassandra.statements import PUT_RECORD
 from resolver.units import Duration
+from tests.running_node import wait_until
 from tests.services.rings import RunningRing
 from tests.stores import writes
 
@@ -41,6 +43,16 @@ def settings(ring: RunningRing) -> Iterator[CassandraSettings]:
         )
         # Before the keyspace is dropped: a node that misses that disagrees with the others for a minute.
         ring.mend()
+        wait_until(lambda: serves(ring), 90, what="the fixture's own connection")
+
+
+def serves(ring: RunningRing) -> bool:
+    """Has the fixture's own connection, which waits longer each time, come back?"""
+    try:
+        ring.cql("SELECT key FROM system.local")
+    except NoHostAvailable:
+        return False
+    return True
 
 
 class Reads:

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,43 +11,18 @@ import pytest
 
 from registry.v1 import registry_pb2 as pb
 from resolver.errors import Fault, Reason
-from resolver.trust.keys import PrivateKey
-from resolver.trust.notes import origin_of, verifier_key
 from resolver.trust.receipts import Receipt, check_receipt
 from resolver.v1 import resolver_pb2
 from tests.journeys.conftest import TopNode
+from tests.ring_site import Member, Site
 from tests.running_node import RunningNode, wait_until, within_a_second
 from tests.services.rings import RunningRing
-from tests.signing import Signing, registering
 from tests.topnode import told, topnode
 
 pytestmark = pytest.mark.needs("cassandra")
 
-NODE = "88.111"
 TAKE_OVER_SECONDS = 10.0
 """What is promised."""
-
-
-class Site:
-    """What all machines of the node share: the ring, the journal's key, and an operator."""
-
-    def __init__(self, folder: Path, ring: RunningRing, keyspace: str) -> None:
-        self.folder = folder
-        journal = PrivateKey.generate()
-        journal.to_file(folder / "journal.pem")
-        self.verifier_key = verifier_key(origin_of("top"), journal.public)
-        self.anna = Signing("anna", PrivateKey.generate(), now=time.time())
-        (folder / "anna.pem").write_text(self.anna.key.public.to_pem())
-        self.config = folder / "node.toml"
-        self.config.write_text(
-            f"[registry]\nkey = '{folder}/journal.pem'\n"
-            f"[[registry.operators]]\nname = 'anna'\nkey = '{folder}/anna.pem'\n"
-            f"[cassandra]\nhosts = {list(ring.hosts)}\nport = {ring.port}\nkeyspace = '{keyspace}'\nreplicas = 1\n"
-            f"datacenter = '{ring.data_centre}'\n"
-        )
-
-    def options(self) -> tuple[str, str]:
-        return "--config", str(self.config)
 
 
 @pytest.fixture
@@ -66,23 +39,6 @@ def site(tmp_path: Path, cassandra: RunningRing) -> Iterator[Site]:
 def machine(site: Site, top_node: TopNode) -> Callable[[str], RunningNode]:
     """A factory of the node's machines, by name."""
     return lambda name: top_node(*site.options(), workers=1, data=site.folder / name)
-
-
-class Member:
-    """The node 88.111, whose requests go to whichever machine is asked."""
-
-    def __init__(self, site: Site, writer: RunningNode) -> None:
-        self.key = PrivateKey.generate()
-        self.signing = Signing(NODE, self.key, now=time.time())
-        spki = b64encode(self.key.public.spki).decode()
-        body = {"node": NODE, "tier": "secondary", "organisation": "A works", "key": spki}
-        writer.submit(self.signing.request("node-apply.v1", body))
-        writer.submit(site.anna.request("node-review.v1", {"node": NODE, "decision": "enable"}))
-        writer.submit(site.anna.request("prefix-allocate.v1", {"rows": [{"prefix": NODE, "holder": NODE}]}))
-
-    def signed(self, *identifiers: str) -> bytes:
-        self.signing.now = time.time()
-        return self.signing.request("identifiers.v1", registering(*identifiers))
 
 
 def test_the_one_that_stands_by_takes_over_from_one_that_was_killed(

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from resolver.answer import FOUND, Failed, Ready
-from resolver.cache.memory import MemoryCache, MemorySettings
+from resolver.cache.memory import SCAN, MemoryCache, MemorySettings
 from resolver.chain.gathering import Gathering, GatheringSettings
 from resolver.clock import SetClock
 from resolver.errors import Fault, Reason
@@ -121,6 +121,40 @@ async def test_what_several_ask_at_once_is_asked_once() -> None:
     assert field.below.batches == [[b"A", b"B", b"C"]]
     assert field.sample("topnode_gathering_joined_total") == 2
     assert field.sample("topnode_gathering_flights_total") == 1
+
+
+async def test_what_has_landed_is_kept_before_anybody_is_told() -> None:
+    field = Field()
+    seen: list[int] = []
+    asking = [field.start(b"A"), field.start(b"B", b"A")]
+    for task in asking:
+        task.add_done_callback(lambda _: seen.append(len(field.kept)))
+    await asyncio.gather(*asking)
+    assert field.kept == [[b"A", b"B"]]
+    assert seen == [1, 1]
+
+
+async def test_what_is_not_everybodys_or_did_not_land_is_not_kept() -> None:
+    field = Field()
+    await field.ask(b"A", authoritative=True)
+    field.below.fault = Fault(Reason.STORE_UNAVAILABLE)
+    await reason_of(field.start(b"B"))
+    assert field.kept == []
+
+
+async def test_what_a_traced_query_brings_is_kept_too() -> None:
+    field = Field()
+    await field.ask(b"A", trace=Trace("top", field.clock))
+    assert field.kept == [[b"A"]]
+
+
+async def test_small_queries_do_not_pass_for_a_scan_however_many_they_are() -> None:
+    field = Field()
+    await asyncio.gather(*(field.ask(b"%d" % number) for number in range(600)))
+    assert [len(keys) for keys in field.kept] == [SCAN, SCAN, 600 - 2 * SCAN]
+    scan = [b"s%d" % number for number in range(SCAN + 1)]
+    await asyncio.gather(field.ask(*scan), field.ask(b"alone"))
+    assert field.kept[3:] == [[*scan, b"alone"]]
 
 
 async def test_what_is_in_the_air_is_joined_and_the_rest_is_asked() -> None:

@@ -150,6 +150,42 @@ async def test_what_is_alike_for_a_scope_is_made_once() -> None:
     assert one is not two
 
 
+async def test_the_trace_tells_what_a_cache_in_front_of_the_store_answered() -> None:
+    desk = Desk(RECORDS)
+
+    class Shared(SmallStore):
+        shared = 1
+
+        async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:
+            fetched = await super().public(keys, confirmed=confirmed)
+            return Fetched(fetched.bodies, fetched.as_of, shared=self.shared)
+
+    store = Shared(RECORDS, PREFIXES)
+    lookup = Lookup(store, routes=desk.routes, speaker=Speaker(NODE), clock=desk.clock, settings=FreshnessSettings())
+    steps = []
+    for store.shared in (1, 2):
+        trace = Trace(NODE, desk.clock)
+        await lookup.resolve(Query(identifiers=(b"88.100/A", b"88.100/NO"), deadline=2_000, trace=trace))
+        steps.append([(step.tier, step.verdict) for step in trace.steps])
+    assert steps == [[("redis", "1 hit, 1 miss"), ("store", "1 held, 1 not held")], [("redis", "2 hit, 0 miss")]]
+
+
+async def test_the_authoritys_own_word_is_asked_for_as_such() -> None:
+    desk = Desk(RECORDS)
+    asked: list[bool] = []
+
+    class Confirming(SmallStore):
+        async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:
+            asked.append(confirmed)
+            return await super().public(keys, confirmed=confirmed)
+
+    store = Confirming(RECORDS, PREFIXES)
+    lookup = Lookup(store, routes=desk.routes, speaker=Speaker(NODE), clock=desk.clock, settings=FreshnessSettings())
+    for authoritative in (False, True):
+        await lookup.resolve(Query(identifiers=(b"88.100/A",), deadline=2_000, authoritative=authoritative))
+    assert asked == [False, True]
+
+
 async def test_leaves_a_step_in_the_trace() -> None:
     desk = Desk(RECORDS)
     trace = Trace(NODE, desk.clock)

@@ -270,6 +270,29 @@ async def test_runs_through_failures_and_sees_what_is_written() -> None:
     assert node.sample("topnode_following_failures_total") >= 2
 
 
+async def test_who_is_told_of_a_change_looks_at_once_unless_it_is_known() -> None:
+    looks: asyncio.Queue[int] = asyncio.Queue()
+
+    class Watched(SmallStore):
+        async def changes(self, after: int, limit: int) -> Changes:
+            looks.put_nowait(after)
+            return await super().changes(after, limit)
+
+    store = Watched({b"88.100/A": body("88.100/A")}, PREFIXES)
+    seldom = FollowingSettings(poll_every=Duration(3_600), bypass_after=Duration(7_200))
+    node = await SmallNode(store, following=seldom).start()
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        running = group.create_task(node.following.run())
+        node.following.wake(node.following.applied)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert looks.empty()
+        node.following.wake(store.commit({b"88.100/A": body("88.100/A", 2)}))
+        await looks.get()
+        running.cancel()
+    assert node.following.applied == store.index
+
+
 async def test_a_mistake_is_not_a_failure_of_the_store() -> None:
     node = make_node(settings=FollowingSettings(poll_every=Duration(0.001)))
     await node.following.start()

@@ -301,6 +301,17 @@ def test_an_entry_keeps_its_place_when_the_identifier_is_registered() -> None:
     assert (given(cache, b"A"), places(cache), cache.octets) == (b"registered", [b"A"], counted(cache))
 
 
+def test_tells_what_it_remembers_of_changes() -> None:
+    cache = make_cache()
+    cache.drop([b"A", b"B"], 5)
+    cache.drop([b"A"], 7)
+    assert (cache.changed(b"A"), cache.changed(b"B"), cache.changed(b"C"), cache.floor) == (7, 5, None, 0)
+    cache.drop([b"%d" % number for number in range(MARKERS_MAX)], 9)
+    assert (cache.changed(b"B"), cache.floor >= 7) == (None, True)
+    cache.clear(12)
+    assert (cache.changed(b"A"), cache.floor) == (None, 12)
+
+
 # --- settings and metrics ------------------------------------------------------------------------------------------
 
 

@@ -209,6 +209,15 @@ def test_a_version_is_a_varint_as_protobuf_writes_it(version: int) -> None:
         assert wire.version_field(version) == pb.Answer(version=version).SerializeToString()
 
 
+@given(st.integers(1, 2**64 - 1))
+@example(127)
+@example(128)
+@example(2**64 - 1)
+def test_the_version_of_a_body_is_read_off_its_end(version: int) -> None:
+    body = wire.record_body(RECORD, public=True)
+    assert wire.body_version(body + wire.version_field(version)) == version
+
+
 # --- whole answers -----------------------------------------------------------------------------------------------
 
 endpoints = st.builds(

@@ -61,15 +61,15 @@ class Line:
                 self._on_trouble()
                 await asyncio.sleep(self._rest)
                 continue
+            began, self._failures = self._monotonic(), 0
+            self._ledger.works(self.address, writes=False)
             try:
-                self._failures = 0
-                self._ledger.works(self.address, writes=False)
                 self.connection = connection
                 await self._receive(connection)
             finally:
                 self.connection = None
                 await connection.disconnect(nowait=True)
-            if self._failures >= FAILURES:
+            if self._failures >= FAILURES or self._monotonic() < began + self._rest:
                 await asyncio.sleep(self._rest)
 
     async def ask(self, command: bytes, *, within: float, writes: bool = False, by: Connection | None = None) -> Any:

@@ -73,16 +73,16 @@ class Asking:
             bound.wanted = nodes
         _Flight(self, bound, statement.way, landed)
 
-    def send_together(self, requests: Sequence[tuple[Statement, Sequence[Any]]], landed: Landed) -> None:
-        """Send writes to one partition as one: they are done together, for little more than the price of one."""
-        if self.is_closed:
-            self.loop.call_soon(landed, _NO_ROWS, closed())
-            return
+    def bound(self, requests: Sequence[tuple[Statement, Sequence[Any]]]) -> Bound:
+        """Give writes as the driver's session executes them; several are of one partition, and are done as one."""
+        if len(requests) == 1:
+            ((statement, values),) = requests
+            return self._prepared[statement].bind(values)
         batch = BatchStatement(BatchType.UNLOGGED)
         for statement, values in requests:
             batch.add(self._prepared[statement].bind(values))
         batch.is_idempotent = True
-        _Flight(self, batch, Way.WRITE, landed)
+        return batch
 
     async def ask(self, statement: Statement, values: Sequence[Any] = ()) -> Sequence[Row]:
         """Ask and give all rows."""

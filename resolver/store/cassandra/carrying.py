@@ -4,9 +4,10 @@ Only for statements that may be sent again: all that are written with a timestam
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
-from functools import partial
+from itertools import count
 from typing import Any, Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Counter
@@ -14,7 +15,8 @@ from prometheus_client import CollectorRegistry, Counter
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.store.cassandra.asking import Asking, Row
-from resolver.store.cassandra.statements import Statement
+from resolver.store.cassandra.border import closed
+from resolver.store.cassandra.statements import Statement, Way
 
 Request: TypeAlias = tuple[Statement, Sequence[Any]]
 Bundle: TypeAlias = Sequence[Request]
@@ -60,7 +62,12 @@ class Carrier:
         Raises:
             Fault: STORE_UNAVAILABLE, or what is wrong with the store for good.
         """
-        await _Load(self._asking, self._patience, self._clock, self._metrics, in_flight).carry(bundles)
+        load = _Load(self._asking, bundles, self._patience, self._clock)
+        try:
+            await load.carry(in_flight)
+        finally:
+            self._metrics.sent.inc(load.sent)
+            self._metrics.again.inc(load.again)
 
     async def ask(self, statement: Statement, values: Sequence[Any]) -> Sequence[Row]:
         """Ask and give the rows, with the same patience.
@@ -85,76 +92,127 @@ def is_worth_repeating(fault: Fault) -> bool:
 
 
 class _Load:
-    """What one call carries: bundles in flight, and those that rest before they are sent again."""
+    """What one call carries, in lanes: each sends one bundle after the other.
 
-    def __init__(
-        self, asking: Asking, patience: float, clock: Clock, metrics: CarryingMetrics, in_flight: int
-    ) -> None:
+    A lane goes on in the driver's thread, with what its answer leaves to be done; so as many statements are sent for
+    a second of CPU as by the driver alone, and the event loop has nothing to do with it. What was not answered waits
+    for the loop, which looks from time to time and opens lanes for it.
+    """
+
+    def __init__(self, asking: Asking, bundles: Iterable[Bundle], patience: float, clock: Clock) -> None:
+        self.sent = 0
+        self.again = 0
         self._asking = asking
+        self._bundles = iter(bundles)
         self._patience = patience
         self._clock = clock
-        self._metrics = metrics
-        self._most = in_flight
-        self._loop = asyncio.get_running_loop()
-        self._flying = 0
-        self._sent = 0
-        self._resting: deque[Bundle] = deque()
-        self._fault: Fault | None = None
+        self._lock = threading.Lock()
+        self._lanes = 0
+        self._numbers = count()
+        self._flying: dict[int, tuple[Bundle, float]] = {}
+        self._failed: deque[tuple[Bundle, BaseException | None]] = deque()
+        self._fault: BaseException | None = None
         self._answered_at = clock.monotonic()
-        self._room: asyncio.Future[None] | None = None
+        self._ended: asyncio.Future[None] = asking.loop.create_future()
 
-    async def carry(self, bundles: Iterable[Bundle]) -> None:
+    async def carry(self, in_flight: int) -> None:
         try:
-            await self._carry(bundles)
-        finally:
-            # Once for all: counting each takes some hundredths of what sending it takes.
-            self._metrics.sent.inc(self._sent)
-
-    async def _carry(self, bundles: Iterable[Bundle]) -> None:
-        for bundle in bundles:
-            self._send(bundle)
-            while self._flying >= self._most and self._fault is None:
-                await self._landing()
-            if self._resting:
-                await self._carry_again()
-            if self._fault is not None:
-                break
-        while self._flying:
-            await self._landing()
-            if self._resting:
-                await self._carry_again()
+            for _ in range(in_flight):
+                if not self._opens():
+                    break
+            while not self._ended.done():
+                await asyncio.wait((self._ended,), timeout=AGAIN_SECONDS)
+                self._look()
+        except BaseException as error:
+            # No lane goes on any more; what is in flight comes to nobody.
+            self._fault = self._fault or error
+            raise
         if self._fault is not None:
             raise self._fault
 
-    async def _carry_again(self) -> None:
-        """Send what rests once more, after a pause: while the ring does not answer, nothing new is sent."""
-        await asyncio.sleep(AGAIN_SECONDS)
-        while self._resting and self._fault is None:
-            self._metrics.again.inc()
-            self._send(self._resting.popleft())
-        self._resting.clear()
+    # --- in the loop -------------------------------------------------------------------------------------------
 
-    def _send(self, bundle: Bundle) -> None:
-        self._flying += 1
-        self._sent += len(bundle)
-        landed = partial(self._landed, bundle)
-        if len(bundle) == 1:
-            self._asking.send(*bundle[0], landed)
-        else:
-            self._asking.send_together(bundle, landed)
+    def _opens(self, bundle: Bundle | None = None) -> bool:
+        """Open a lane, with this bundle or the next one; tell whether there was one."""
+        with self._lock:
+            self._lanes += 1
+        return self._go_on(bundle)
 
-    async def _landing(self) -> None:
-        """Wait until something lands."""
-        self._room = self._loop.create_future()
-        await self._room
+    def _look(self) -> None:
+        """Take up what failed, and what is overdue: it is sent again, or the load is given up."""
+        now = self._clock.monotonic()
+        overdue = now - self._asking.patience[Way.WRITE]
+        with self._lock:
+            late = [number for number, (_, sent_at) in self._flying.items() if sent_at < overdue]
+            self._failed.extend((self._flying.pop(number)[0], None) for number in late)
+            self._lanes -= len(late)
+            failed = list(self._failed)
+            self._failed.clear()
+        faults = [self._fault_of(error) for _, error in failed]
+        lasting = [fault for fault in faults if not is_worth_repeating(fault)]
+        if failed and (lasting or now - self._answered_at >= self._patience):
+            self._fault = self._fault or (lasting or faults)[0]
+        if self._fault is None:
+            self.again += len(failed)
+            for bundle, _ in failed:
+                self._opens(bundle)
+        self._end_if_done()
 
-    def _landed(self, bundle: Bundle, _rows: Sequence[Row], fault: Fault | None) -> None:
-        self._flying -= 1
-        if fault is None:
+    def _fault_of(self, error: BaseException | None) -> Fault:
+        if self._asking.is_closed:
+            return closed()
+        if error is None:
+            return self._asking.border.overdue(self._asking.patience[Way.WRITE])
+        return self._asking.border.fault(error)
+
+    # --- in the loop and in the driver's thread ----------------------------------------------------------------
+
+    def _go_on(self, bundle: Bundle | None = None) -> bool:
+        """Send the next bundle of a lane, or end the lane; tell which."""
+        number = next(self._numbers)
+        try:
+            with self._lock:
+                if bundle is None and self._fault is None:
+                    bundle = next(self._bundles, None)
+                if bundle is not None:
+                    self._flying[number] = (bundle, self._clock.monotonic())
+                    self.sent += len(bundle)
+            if bundle is not None:
+                future = self._asking.session.execute_async(self._asking.bound(bundle), execution_profile=Way.WRITE)
+                future.add_callbacks(self._landed, self._missed, (number,), None, (number,))
+                return True
+        except Exception as error:  # noqa: BLE001 - nobody would hear of it in the driver's thread
+            self._fault = self._fault or error
+            self._flying.pop(number, None)
+        self._end_lane()
+        return False
+
+    def _landed(self, _rows: object, number: int) -> None:
+        with self._lock:
+            is_late = self._flying.pop(number, None) is None
+        if not is_late:
             self._answered_at = self._clock.monotonic()
-        elif is_worth_repeating(fault) and self._clock.monotonic() - self._answered_at < self._patience:
-            self._resting.append(bundle)
-        elif self._fault is None:
-            self._fault = fault
-        if self._room is not None and not self._room.done():
-            self._room.set_result(None)
+            self._go_on()
+
+    def _missed(self, error: BaseException, number: int) -> None:
+        with self._lock:
+            flying = self._flying.pop(number, None)
+            if flying is not None:
+                self._failed.append((flying[0], error))
+        if flying is not None:
+            self._end_lane()
+
+    def _end_lane(self) -> None:
+        with self._lock:
+            self._lanes -= 1
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        with self._lock:
+            is_done = not self._lanes and (not self._failed or self._fault is not None)
+        if is_done and not self._asking.loop.is_closed():
+            self._asking.loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
