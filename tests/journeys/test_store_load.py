@@ -20,8 +20,8 @@ from resolver.store.cassandra.runs import RunWriter
 from resolver.units import Size
 from resolver.v1 import resolver_pb2
 from tests.journeys.conftest import TopNode
-from tests.journeys.test_ring_node import Site
 from tests.keyspaces import Keyspaces, writing
+from tests.ring_site import Site
 from tests.running_node import RunningNode, wait_until, within_a_second
 from tests.services.rings import RunningRing
 from tests.small_store import put
