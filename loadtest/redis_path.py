@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 
 from loadtest import workload
 from loadtest.cores import on_generator_cores, on_server_core
+from nodes.serving.child import spare_collector
 from resolver import chain
 from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.cache.redis import RedisCache, RedisSettings
@@ -194,6 +195,7 @@ async def measure(path: Path, address: str) -> Measured:
         def asks(link: Chain) -> Callable[[Sequence[bytes]], Awaitable[Any]]:
             return lambda keys: link.resolve(Query(identifiers=keys, deadline=place.clock.monotonic() + 5))
 
+        # As the front asks.
         unary = [(name,) for name in names]
         ways: dict[str, Callable[[], Awaitable[Cost]]] = {
             "bare": lambda: cost(Gathered(mget).get, plain, at_once=AT_ONCE, records=RECORDS),
@@ -204,6 +206,8 @@ async def measure(path: Path, address: str) -> Measured:
             "chain_redis": lambda: cost(asks(small), unary, at_once=AT_ONCE, records=RECORDS),
             "chain_redis_batch": lambda: cost(asks(small), batches, at_once=1, records=RECORDS),
         }
+        # As a resolver does.
+        spare_collector()
         found: dict[str, list[Cost]] = {name: [] for name in ways}
         for _ in range(ROUNDS + 1):
             for name, way in ways.items():

@@ -47,6 +47,8 @@ def set_up(settings: LogSettings, name: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.value.upper())
+    # Cassandra's driver tells with tracebacks what the store's border counts and tells in a line.
+    logging.getLogger("cassandra").setLevel(logging.CRITICAL)
 
 
 class TextLines(logging.Formatter):

@@ -98,7 +98,7 @@ class Caching:
         self, query: Query, answers: list[Any], missed: Sequence[int], *, now: float, is_current: bool
     ) -> Sequence[Ready]:
         """Answer the places that were missed at first sight; what stands in them was held and judged unfit."""
-        names = query.identifiers
+        names = list(query.identifiers)
         if len(missed) < len(names):
             names = [names[place] for place in missed]
         made = self._key_maker.keys(names)

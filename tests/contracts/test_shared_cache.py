@@ -186,7 +186,7 @@ async def test_an_absence_is_kept_as_one(cache: Cache) -> None:
 
 async def test_any_bytes_are_a_key_and_a_body(cache: Cache) -> None:
     await begun(cache)
-    key, body = "88.100/零件\r\n{x}".encode() + bytes(range(1, 32)), bytes(range(256)) * 250
+    key, body = "88.100/零件\r\n{x}".encode() + bytes(range(1, 32)), bytes(range(256)) * 30
     await fill(cache, key, body, version=11)
     assert await values(cache, key) == [(FOUND, 11, 11, body)]
 

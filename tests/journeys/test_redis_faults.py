@@ -15,11 +15,13 @@ from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from resolver.cache.redis import RedisCache, RedisSettings
+from resolver.cache.redis.cache import ENTRY_MAX
 from resolver.cache.redis.layout import Layout
 from resolver.cache.redis.settings import RedisTls
 from resolver.clock import SystemClock
 from resolver.marking import Marking
 from resolver.routes import Prefix
+from resolver.shelves import Fill
 from resolver.units import Duration
 from tests.certificates import Authority
 from tests.services import redis_servers
@@ -244,10 +246,14 @@ async def test_fail_over(redis_trio: RedisTrio, log: pytest.LogCaptureFixture, *
     primary = redis_trio.primary
     scene = Scene(RedisSettings(sentinels=(redis_trio.sentinel.address,), master=redis_trio.master))
     async with scene.open():
-        if has_forgotten:
-            redis_trio.replica.pause()
-        index = await scene.change(A)
-        await scene.mark()
+        with primary.client() as admin:
+            if has_forgotten:
+                # Frozen alone, it would still find in its socket what was sent to it.
+                redis_trio.replica.pause()
+                admin.execute_command("CLIENT", "KILL", "TYPE", "replica")
+            index = await scene.change(A)
+            await scene.mark()
+            assert has_forgotten or admin.wait(1, 20_000)
         primary.kill()
         redis_trio.replica.resume()
         await scene.until_left_alone()
@@ -361,3 +367,25 @@ async def test_what_is_published_wakes_who_listens_also_after_the_server_was_gon
         await aside(redis_server.start)
         await until(lambda: is_heard(2), "what is published")
         hearing.cancel()
+
+
+async def test_what_has_no_room_is_dropped_and_what_is_older_is_refused_and_all_is_counted(
+    redis_server: RedisServer,
+) -> None:
+    scene = Scene(RedisSettings(address=redis_server.address, absent_entries=3))
+    async with scene.open():
+        kept = scene.sample("topnode_redis_fills_total", verdict="kept")
+        assert kept >= len(KEYS)
+        (shelf,) = await scene.cache.get([A])
+        assert shelf.state
+        era, index = shelf.state.era, scene.store.index
+        absences = [Fill(b"88.100/no%d" % number, None, 0, index, era) for number in range(5)]
+        large = [
+            Fill(b"88.100/large", b"x" * (ENTRY_MAX + 1), index, index, era),
+            Fill(b"88.100/largest", b"x" * ENTRY_MAX, index, index, era),
+        ]
+        older = [Fill(A, b"older", 1, index, era)]
+        await scene.cache.fill([*absences, *large, *older])
+        counts = {each: scene.sample("topnode_redis_fills_total", verdict=each) for each in ("refused", "dropped")}
+        assert scene.sample("topnode_redis_fills_total", verdict="kept") == kept + 4
+        assert counts == {"refused": 1, "dropped": 3}

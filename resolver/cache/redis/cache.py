@@ -17,14 +17,19 @@ from resolver.cache.redis.scripts import FILL, MARK, RAISE
 from resolver.cache.redis.servers import Servers
 from resolver.cache.redis.settings import RedisSettings
 from resolver.cache.redis.turnover import Turnover
-from resolver.cache.s3fifo import ENTRY_MAX
 from resolver.clock import Clock
 from resolver.shelves import ERA_BYTES, Fill, Shelf, State, number
 
 _Item = TypeVar("_Item")
 
+ENTRY_MAX: Final = 8 * 1024
+"""A larger body (bytes) is not kept: a thousand of them must arrive before the deadline."""
+
 _FILLS: Final = 100
 """Entries that one script keeps: a third of a millisecond in which the server does nothing else."""
+
+_FILL_BYTES: Final = 256 * 1024
+"""Bytes of bodies that one script keeps, about: reads wait on the same connection meanwhile."""
 
 _MARKERS: Final = 250
 """Markers that one script leaves."""
@@ -75,7 +80,7 @@ class RedisCache:
         wanted = [fill for fill in fills if self._has_room(fill)]
         self._dropped.inc(len(fills) - len(wanted))
         for shelf, places in self._layout.spread([fill.key for fill in wanted]):
-            for some in _parts([wanted[place] for place in places], _FILLS):
+            for some in _parcels([wanted[place] for place in places]):
                 await self._fill(shelf, some)
 
     async def marked(self) -> int | None:
@@ -200,6 +205,20 @@ class RedisCache:
     def _script(self, script: bytes, shelf: int, keys: Sequence[bytes], values: Sequence[bytes]) -> bytes:
         names = [self._layout.tags[shelf], *(self._layout.name(shelf, key) for key in keys)]
         return command(b"EVAL", script, b"%d" % len(names), *names, *values)
+
+
+def _parcels(fills: Sequence[Fill]) -> Iterator[Sequence[Fill]]:
+    """Cut into what one script keeps."""
+    parcel: list[Fill] = []
+    octets = 0
+    for fill in fills:
+        parcel.append(fill)
+        octets += len(fill.body or b"")
+        if len(parcel) == _FILLS or octets >= _FILL_BYTES:
+            yield parcel
+            parcel, octets = [], 0
+    if parcel:
+        yield parcel
 
 
 def _parts(items: Sequence[_Item], size: int) -> Iterator[Sequence[_Item]]:
