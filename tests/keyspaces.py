@@ -170,3 +170,16 @@ async def writing(keyspace: Keyspace, *, resumes: str = "", **more: object) -> A
         yield writer
     finally:
         await writer.close()
+
+
+async def vanish(writer: CassandraWriter) -> None:
+    """End as a process does that is killed: without a word."""
+    await fall_silent(writer)
+    writer._session.close()
+
+
+async def fall_silent(writer: CassandraWriter) -> None:
+    """Let a writer give no more signs of life, as a process does that is stopped."""
+    assert writer._beating is not None
+    writer._beating.cancel()
+    await asyncio.gather(writer._beating, return_exceptions=True)

@@ -22,7 +22,7 @@ from resolver.store.cassandra.writer import CassandraWriter
 from resolver.units import Duration
 from tests.cassandra_state import state_of
 from tests.journeys.cassandra_child import made_commit, made_entry, started
-from tests.keyspaces import Keyspace, Keyspaces, writing
+from tests.keyspaces import Keyspace, Keyspaces, fall_silent, vanish, writing
 from tests.meddling import How, Meddler
 from tests.services.rings import RunningRing
 from tests.small_store import put
@@ -78,14 +78,6 @@ async def behind(meddler: Meddler, keyspace: Keyspace) -> CassandraWriter:
     return await opened(settings)
 
 
-async def vanish(writer: CassandraWriter) -> None:
-    """End as a process does that is killed: without a word."""
-    assert writer._beating is not None
-    writer._beating.cancel()
-    await asyncio.gather(writer._beating, return_exceptions=True)
-    writer._session.close()
-
-
 @asynccontextmanager
 async def successor(keyspace: Keyspace) -> AsyncIterator[CassandraWriter]:
     """Take over from a writer that is gone."""
@@ -132,8 +124,7 @@ class TestTurns:
         paused = keyspace.writer()
         await paused.begin()
         await paused.commit(made_commit(1, 2))
-        assert paused._beating is not None
-        paused._beating.cancel()
+        await fall_silent(paused)
         async with successor(keyspace) as writer:
             for call in (paused.commit(made_commit(3, 2)), paused.commit(made_commit(3, 1)), paused.head()):
                 with pytest.raises(Fault) as caught:
@@ -146,8 +137,7 @@ class TestTurns:
     async def test_a_writer_that_lost_its_turn_ends_by_itself(self, keyspace: Keyspace) -> None:
         paused = keyspace.writer()
         await paused.begin()
-        assert paused._beating is not None
-        paused._beating.cancel()
+        await fall_silent(paused)
         async with successor(keyspace):
             paused._beating = asyncio.create_task(paused._beat())
             with pytest.raises(Fault) as caught:
@@ -399,7 +389,8 @@ class TestRing:
         await vanish(writer)
         began = time.monotonic()
         next_one = await opened(spread.settings)
-        assert time.monotonic() - began < 10
+        # Beside the lease, a new process first tries to connect with the node that is lost.
+        assert time.monotonic() - began < 20
         size = await next_one.commit(made_commit(size + 1, 2))
         await expect_journal(next_one, size)
         await next_one.close()

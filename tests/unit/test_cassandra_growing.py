@@ -15,7 +15,7 @@ from resolver.store.cassandra.settings import LeaseSettings
 from resolver.store.cassandra.spans import Span
 from resolver.store.cassandra.writer import Amounts, CassandraWriter
 from resolver.units import Duration
-from tests.keyspaces import Keyspace, Keyspaces, writing
+from tests.keyspaces import Keyspace, Keyspaces, fall_silent, vanish, writing
 from tests.meddling import How, Meddler
 from tests.small_store import put
 from tests.stores import listed, write, writes
@@ -129,26 +129,26 @@ class TestGrowing:
     async def test_what_is_written_and_deleted_while_rows_are_copied_is_not_lost(
         self, keyspace: Keyspace, writer: CassandraWriter
     ) -> None:
-        await put(writer, writes(names(0, 2_500)))
+        await put(writer, writes(names(0, 1_200)))
         moving = asyncio.create_task(writer._growing.tend())
-        there = set(names(0, 2_500))
-        for turn in range(500):
-            deleted = names(turn * 5 % 2_500, turn * 5 % 2_500 + 3)
+        there = set(names(0, 1_200))
+        for turn in range(200):
+            deleted = names(turn * 5, turn * 5 + 3)
             added = names(3_000 + turn, 3_001 + turn)
             await put(writer, [*[write(text, deleted=True) for text in deleted], *writes(added)])
             there = there - set(deleted) | set(added)
             if moving.done():
                 break
         await moving
-        assert spans(keyspace)[b"88.1"] == (512, None)
+        assert spans(keyspace)[b"88.1"] == (256, None)
         await expect_listed(writer, sorted(there))
 
-    @pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 6, 12, 18])
+    @pytest.mark.parametrize("after", [0, 1, 2, 3, 6, 12])
     async def test_a_writer_that_dies_meanwhile_leaves_it_to_the_next_one(
         self, keyspace: Keyspace, after: int
     ) -> None:
         (host,) = keyspace.settings.hosts
-        lease = LeaseSettings(lease=Duration(90), beat_every=Duration(30), patience=Duration(2))
+        lease = LeaseSettings(lease=Duration(90), beat_every=Duration(30), patience=Duration(0.5))
         async with Meddler.before(host, keyspace.settings.port) as meddler:
             settings = replace(keyspace.settings, port=meddler.port, lease=lease)
             session = await Session.open(settings, clock=SystemClock(), registry=CollectorRegistry())
@@ -161,7 +161,7 @@ class TestGrowing:
             with pytest.raises(Fault) as caught:
                 await first._growing.tend()
             assert caught.value.reason is Reason.STORE_UNAVAILABLE
-            await first.close()
+            await vanish(first)
         second = keyspace.writer(amounts=SMALL)
         await second.begin(waits=True)
         await put(second, [*writes(names(100, 140)), write(names(0, 1)[0], deleted=True)])
@@ -178,14 +178,14 @@ class TestGrowing:
         paused = keyspace.writer(amounts=SMALL)
         await paused.begin()
         await put(paused, writes(names(0, 100)))
-        assert paused._beating is not None
-        paused._beating.cancel()
+        await fall_silent(paused)
         second = keyspace.writer(amounts=Amounts())
         await second.begin(waits=True)
         await put(second, writes(names(100, 120)))
-        with pytest.raises(Fault) as caught:
-            await paused._growing.tend()
-        assert caught.value.reason is Reason.STORE_FENCED
+        for _ in range(2):
+            with pytest.raises(Fault) as caught:
+                await paused._growing.tend()
+            assert caught.value.reason is Reason.STORE_FENCED
         await put(second, [write(names(0, 1)[0], deleted=True)])
         assert spans(keyspace)[b"88.1"] == (1, 32)
         await expect_listed(second, names(1, 120))

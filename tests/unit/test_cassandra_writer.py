@@ -10,7 +10,7 @@ from resolver.routes import Prefix
 from resolver.store import Checkpoint, Commit
 from resolver.store.cassandra.layout import BUCKET_ENTRIES
 from resolver.store.cassandra.writer import Amounts, CassandraWriter
-from tests.keyspaces import QUICK, Keyspace, Keyspaces, writing
+from tests.keyspaces import QUICK, Keyspace, Keyspaces, vanish, writing
 from tests.small_store import entry, put
 from tests.stores import write
 
@@ -38,9 +38,7 @@ class TestTakingAway:
         killed = keyspace.writer()
         await killed.begin()
         await put(killed)
-        assert killed._beating is not None
-        killed._beating.cancel()
-        killed._session.close()
+        await vanish(killed)
         second = keyspace.writer()
         await second.begin(waits=True)
         assert keyspace.rows("SELECT idx FROM {}.redo") == []
@@ -103,9 +101,7 @@ class TestLoadsAroundTheServers:
         killed = keyspace.writer()
         await killed.begin()
         await put(killed, checkpoints=(("first", Checkpoint(offline=7)),))
-        assert killed._beating is not None
-        killed._beating.cancel()
-        killed._session.close()
+        await vanish(killed)
         for table in ("imports", "watermark"):
             keyspace.rows(f"TRUNCATE {{}}.{table}")
         await expect_unfinished(keyspace, "first")

@@ -62,6 +62,8 @@ class Carrier:
         Raises:
             Fault: STORE_UNAVAILABLE, or what is wrong with the store for good.
         """
+        if self._asking.is_closed:
+            raise closed()
         load = _Load(self._asking, bundles, self._patience, self._clock)
         try:
             await load.carry(in_flight)
@@ -94,9 +96,9 @@ def is_worth_repeating(fault: Fault) -> bool:
 class _Load:
     """What one call carries, in lanes: each sends one bundle after the other.
 
-    A lane goes on in the driver's thread, with what its answer leaves to be done; so as many statements are sent for
-    a second of CPU as by the driver alone, and the event loop has nothing to do with it. What was not answered waits
-    for the loop, which looks from time to time and opens lanes for it.
+    A lane goes on in the driver's thread, with what its answer leaves to be done: so about as many statements are
+    sent for a second of CPU as by the driver alone, and the event loop has nothing to do with it. What was not
+    answered waits for the loop, which looks from time to time and opens lanes for it; that is the clock here, too.
     """
 
     def __init__(self, asking: Asking, bundles: Iterable[Bundle], patience: float, clock: Clock) -> None:
@@ -109,10 +111,10 @@ class _Load:
         self._lock = threading.Lock()
         self._lanes = 0
         self._numbers = count()
+        self._looked_at = self._answered_at = clock.monotonic()
         self._flying: dict[int, tuple[Bundle, float]] = {}
         self._failed: deque[tuple[Bundle, BaseException | None]] = deque()
         self._fault: BaseException | None = None
-        self._answered_at = clock.monotonic()
         self._ended: asyncio.Future[None] = asking.loop.create_future()
 
     async def carry(self, in_flight: int) -> None:
@@ -136,18 +138,15 @@ class _Load:
         """Open a lane, with this bundle or the next one; tell whether there was one."""
         with self._lock:
             self._lanes += 1
-        return self._go_on(bundle)
+        return self._goes_on(bundle)
 
     def _look(self) -> None:
         """Take up what failed, and what is overdue: it is sent again, or the load is given up."""
-        now = self._clock.monotonic()
-        overdue = now - self._asking.patience[Way.WRITE]
-        with self._lock:
-            late = [number for number, (_, sent_at) in self._flying.items() if sent_at < overdue]
-            self._failed.extend((self._flying.pop(number)[0], None) for number in late)
-            self._lanes -= len(late)
-            failed = list(self._failed)
-            self._failed.clear()
+        self._looked_at = now = self._clock.monotonic()
+        for number, (_, sent_at) in list(self._flying.items()):
+            if now - sent_at > self._asking.patience[Way.WRITE] + AGAIN_SECONDS:
+                self._missed(None, number)
+        failed = [self._failed.popleft() for _ in range(len(self._failed))]
         faults = [self._fault_of(error) for _, error in failed]
         lasting = [fault for fault in faults if not is_worth_repeating(fault)]
         if failed and (lasting or now - self._answered_at >= self._patience):
@@ -165,41 +164,43 @@ class _Load:
             return self._asking.border.overdue(self._asking.patience[Way.WRITE])
         return self._asking.border.fault(error)
 
-    # --- in the loop and in the driver's thread ----------------------------------------------------------------
+    # --- in the loop and in the driver's thread: what each line does is done at once, in whichever thread ------
 
-    def _go_on(self, bundle: Bundle | None = None) -> bool:
+    def _goes_on(self, bundle: Bundle | None = None) -> bool:
         """Send the next bundle of a lane, or end the lane; tell which."""
         number = next(self._numbers)
-        try:
-            with self._lock:
-                if bundle is None and self._fault is None:
+        with self:
+            if bundle is None and self._fault is None:
+                with self._lock:
                     bundle = next(self._bundles, None)
-                if bundle is not None:
-                    self._flying[number] = (bundle, self._clock.monotonic())
-                    self.sent += len(bundle)
             if bundle is not None:
+                self._flying[number] = bundle, self._looked_at
+                self.sent += len(bundle)
                 future = self._asking.session.execute_async(self._asking.bound(bundle), execution_profile=Way.WRITE)
                 future.add_callbacks(self._landed, self._missed, (number,), None, (number,))
                 return True
-        except Exception as error:  # noqa: BLE001 - nobody would hear of it in the driver's thread
-            self._fault = self._fault or error
-            self._flying.pop(number, None)
+        self._flying.pop(number, None)
         self._end_lane()
         return False
 
-    def _landed(self, _rows: object, number: int) -> None:
-        with self._lock:
-            is_late = self._flying.pop(number, None) is None
-        if not is_late:
-            self._answered_at = self._clock.monotonic()
-            self._go_on()
+    def __enter__(self) -> None:
+        return None
 
-    def _missed(self, error: BaseException, number: int) -> None:
-        with self._lock:
-            flying = self._flying.pop(number, None)
-            if flying is not None:
-                self._failed.append((flying[0], error))
-        if flying is not None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        """Have what nobody would hear of in the driver's thread be raised where the load is waited for."""
+        self._fault = self._fault or error
+        return isinstance(error, Exception)
+
+    def _landed(self, _rows: object, number: int) -> None:
+        # Nothing is there any more where it was overdue, and is on its way again.
+        if self._flying.pop(number, None) is not None:
+            self._answered_at = self._looked_at
+            self._goes_on()
+
+    def _missed(self, error: BaseException | None, number: int) -> None:
+        missed = self._flying.pop(number, None)
+        if missed is not None:
+            self._failed.append((missed[0], error))
             self._end_lane()
 
     def _end_lane(self) -> None:
@@ -208,8 +209,7 @@ class _Load:
         self._end_if_done()
 
     def _end_if_done(self) -> None:
-        with self._lock:
-            is_done = not self._lanes and (not self._failed or self._fault is not None)
+        is_done = not self._lanes and (not self._failed or self._fault is not None)
         if is_done and not self._asking.loop.is_closed():
             self._asking.loop.call_soon_threadsafe(self._end)
 

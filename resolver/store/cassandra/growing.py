@@ -93,7 +93,7 @@ class Growing:
         self._clock = clock
         self._metrics = metrics
         self._written: Counter[bytes] = Counter()
-        self._due: set[bytes] = set()
+        self._due: dict[bytes, None] = {}
         self._old: deque[_Old] = deque()
 
     def note(self, written: Mapping[bytes, int], spans: Mapping[bytes, Span]) -> None:
@@ -102,7 +102,7 @@ class Growing:
             span = spans[prefix]
             self._written[prefix] += keys
             if span.wanted or self._written[prefix] * 4 >= span.buckets * self._bucket_keys:
-                self._due.add(prefix)
+                self._due[prefix] = None
         if len(self._written) > COUNTED_MAX:
             self._written = Counter(dict(self._written.most_common(COUNTED_MAX // 2)))
 
@@ -116,8 +116,13 @@ class Growing:
             await self._drop(self._old[0])
             self._old.popleft()
         for prefix in list(self._due):
-            await self._look(prefix)
-            self._due.discard(prefix)
+            # One that fails is the last the next time, and keeps no other waiting.
+            del self._due[prefix]
+            try:
+                await self._look(prefix)
+            except BaseException:
+                self._due[prefix] = None
+                raise
             del self._written[prefix]
 
     async def _look(self, prefix: bytes) -> None:
@@ -130,7 +135,7 @@ class Growing:
             span = Span(span.buckets, self._enough(keys, span.buckets))
             _log.info("Cassandra: moving a listing of about %d keys to %d buckets", keys, span.wanted)
             await self._put(prefix, span)
-            await self._lease.check()
+        await self._lease.check()
         await self._copy(prefix, span)
         size = await self._put(prefix, Span(span.wanted))
         self._old.append(_Old(self._clock.monotonic() + DROP_AFTER_SECONDS, prefix, span.buckets, size))

@@ -78,7 +78,3 @@ class Spans:
             self._known[prefix] = span
         for prefix in list(islice(self._known, max(0, len(self._known) - KNOWN_MAX))):
             del self._known[prefix]
-
-    def forget(self) -> None:
-        """Forget everything: somebody else may have been the writer."""
-        self._known.clear()

@@ -26,7 +26,7 @@ from resolver.errors import Fault, Reason, first_fault
 from resolver.store import CHANGES_KEPT, Checkpoint, Commit, Fetched
 from resolver.store.cassandra import applying
 from resolver.store.cassandra.border import closed
-from resolver.store.cassandra.carrying import Bundle, Carrier, CarryingMetrics, is_worth_repeating
+from resolver.store.cassandra.carrying import Bundle, Carrier, CarryingMetrics
 from resolver.store.cassandra.forgetting import Forgetting
 from resolver.store.cassandra.growing import Growing, GrowingMetrics
 from resolver.store.cassandra.layout import (
@@ -51,6 +51,9 @@ REDOS_DROPPED: Final = 1_000
 """Entries whose redo a new writer takes away, if it is still there: the last writer left the newest one behind."""
 
 _COMMIT_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+
+_LASTING: Final = frozenset((Reason.STORE_FENCED, Reason.JOURNAL_DAMAGED))
+"""Why a writer writes nothing more: it is another process's turn, or what is there does not fit together."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -126,7 +129,7 @@ class CassandraWriter(Reads):
         self._is_sure = False
         self._is_closed = False
         self._bell: Bell | None = None
-        self._fence: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
+        self._stop: asyncio.Future[Fault] = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def open(
@@ -164,27 +167,32 @@ class CassandraWriter(Reads):
         check = partial(self._check_loads, resumes)
         head = await self._lease.take(waits=waits, check=check)
         self._beating = asyncio.create_task(self._beat())
-        async with self._turn:
-            await self._catch_up(head)
-            await self._carrier.carry(
-                applying.drop_redo(index, epoch_of(index, head.starts))
-                for index in range(max(1, head.size - REDOS_DROPPED + 1), head.size + 1)
-            )
-            self._is_sure = True
-        # What was applied just now may have begun one.
-        await check()
+        try:
+            async with self._turn:
+                await self._catch_up(head)
+                await self._carrier.carry(
+                    applying.drop_redo(index, epoch_of(index, head.starts))
+                    for index in range(max(1, head.size - REDOS_DROPPED + 1), head.size + 1)
+                )
+                self._is_sure = True
+            # What was applied just now may have begun one.
+            await check()
+        except BaseException:
+            self._beating.cancel()
+            raise
 
     async def run(self) -> None:
         """Forget what is old and let listings grow, until cancelled.
 
         Raises:
             Fault: STORE_FENCED when another process has become the writer: this one can only end, and stand by.
+                JOURNAL_DAMAGED.
         """
         raised: Fault | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._tend())
-                tasks.create_task(self._until_fenced())
+                tasks.create_task(self._until_stopped())
         except* Fault as faults:
             raised = first_fault(faults)
         if raised:
@@ -199,7 +207,7 @@ class CassandraWriter(Reads):
             if self._beating is not None:
                 self._beating.cancel()
                 await asyncio.gather(self._beating, return_exceptions=True)
-            if self._is_sure and not self._fence.done():
+            if self._is_sure and not self._stop.done():
                 await self._let_go()
             self._session.close()
 
@@ -217,7 +225,7 @@ class CassandraWriter(Reads):
                 await self._commit(commit, size)
             except BaseException as error:
                 self._is_sure = False
-                self._note_fence(error)
+                self._note_stop(error)
                 raise
             return self._reached.size
 
@@ -301,7 +309,7 @@ class CassandraWriter(Reads):
         try:
             await self._catch_up(await self._lease.take_again())
         except Fault as fault:
-            self._note_fence(fault)
+            self._note_stop(fault)
             raise
         self._is_sure = True
 
@@ -328,19 +336,19 @@ class CassandraWriter(Reads):
     def _check_open(self) -> None:
         if self._is_closed:
             raise closed()
-        if self._fence.done():
-            raise self._fence.result().anew()
+        if self._stop.done():
+            raise self._stop.result().anew()
 
-    def _note_fence(self, error: BaseException) -> None:
-        if isinstance(error, Fault) and error.reason is Reason.STORE_FENCED and not self._fence.done():
-            self._fence.set_result(error)
+    def _note_stop(self, error: BaseException) -> None:
+        if isinstance(error, Fault) and error.reason in _LASTING and not self._stop.done():
+            self._stop.set_result(error)
             _log.error("Cassandra: %s Nothing more is written here.", error.detail)
 
     # --- beside commits ----------------------------------------------------------------------------------------
 
     async def _beat(self) -> None:
         """Give signs of life as long as this process is the writer."""
-        while not self._fence.done():
+        while not self._stop.done():
             await self._another_time(self._lease.beat())
             await asyncio.sleep(self._beat_every)
 
@@ -350,17 +358,15 @@ class CassandraWriter(Reads):
             await self._another_time(self._forgetting.tend(self._reached.size))
             await self._another_time(self._growing.tend())
 
-    async def _until_fenced(self) -> NoReturn:
-        raise (await asyncio.shield(self._fence)).anew()
+    async def _until_stopped(self) -> NoReturn:
+        raise (await asyncio.shield(self._stop)).anew()
 
     async def _another_time(self, work: Coroutine[None, None, None]) -> None:
         """Do what can as well be done another time; where it fails, the border has counted and told it."""
         try:
             await work
         except Fault as fault:
-            self._note_fence(fault)
-            if fault.reason is not Reason.STORE_FENCED and not is_worth_repeating(fault):
-                raise
+            self._note_stop(fault)
 
     async def _let_go(self) -> None:
         try:
