@@ -38,7 +38,7 @@ from resolver.store.cassandra.spans import NEW, Span
 from resolver.store.cassandra.statements import MAKE_HEAD, PUT_WATERMARK, Way
 from resolver.store.cassandra.writer import CassandraWriter
 
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 SECONDS: Final = 2.0
 """Each way has so long in a round."""
 

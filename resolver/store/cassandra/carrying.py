@@ -34,11 +34,11 @@ class CarryingMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.sent = Counter(
-            "topnode_cassandra_writes_total", "Statements that were sent for commits.", registry=registry
+            "topnode_cassandra_writes_total", "Statements of commits that were sent.", registry=registry
         )
         self.again = Counter(
             "topnode_cassandra_writes_again_total",
-            "Of these, by bundles: what was sent again because it was not answered.",
+            "Bundles of such statements that were sent again, because they were not answered.",
             registry=registry,
         )
 
@@ -173,9 +173,9 @@ class _Load:
             if bundle is None and self._fault is None:
                 with self._lock:
                     bundle = next(self._bundles, None)
+                    self.sent += len(bundle or ())
             if bundle is not None:
                 self._flying[number] = bundle, self._looked_at
-                self.sent += len(bundle)
                 future = self._asking.session.execute_async(self._asking.bound(bundle), execution_profile=Way.WRITE)
                 future.add_callbacks(self._landed, self._missed, (number,), None, (number,))
                 return True
