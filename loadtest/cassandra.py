@@ -5,7 +5,6 @@ with C1 only. The keyspace is made where there is none and stays. Every figure i
 process, all its threads together; the ways take turns, and ratios are medians of those of the rounds.
 """
 
-import argparse
 import asyncio
 import itertools
 import statistics
@@ -21,16 +20,14 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from loadtest import workload
+from loadtest.chains import chain_over
 from loadtest.figures import Bar, Figures
-from resolver import chain, wire
+from loadtest.rings import ring_by_options
+from resolver import wire
 from resolver.answer import FOUND
-from resolver.cache.memory import MemoryCache, MemorySettings
-from resolver.chain import Chain, ChainSettings
+from resolver.chain import Chain
 from resolver.clock import SystemClock
-from resolver.following import Following, FollowingSettings
-from resolver.holders import Holders
 from resolver.query import Query
-from resolver.routes import RouteTable
 from resolver.store import Fetched, StoreReader
 from resolver.store.cassandra.asking import Asking
 from resolver.store.cassandra.carrying import Carrier, CarryingMetrics
@@ -41,7 +38,6 @@ from resolver.store.cassandra.records import WIDTH_MAX, WIDTH_MIN
 from resolver.store.cassandra.session import Session
 from resolver.store.cassandra.settings import CassandraSettings
 from resolver.store.cassandra.statements import PUBLIC_NEAR, PUT_PREFIX, PUT_RECORD, Way, in_keyspace
-from resolver.trust.actors import NodeTable
 
 ROUNDS: Final = 5
 COUNT: Final = 50_000
@@ -88,8 +84,8 @@ async def _round(reader: CassandraReader, session: Session, settings: CassandraS
     known = _Known(reader, {name: body for name, body in zip(some, bodies, strict=True) if body})
     driver = session.asking.session
     return Rates(
-        unary=await _at_chain(await _chain(reader), some),
-        bodies_known=await _at_chain(await _chain(known), some),
+        unary=await _at_chain(await chain_over(reader), some),
+        bodies_known=await _at_chain(await chain_over(known), some),
         store_unary=await _at_store(reader, some, at_once=IN_FLIGHT, size=1),
         bare_narrow=await _bare(driver, settings, many, width=WIDTH_MIN, at_once=IN_FLIGHT // WIDTH_MIN),
         batched=await _at_store(reader, many, at_once=1, size=BATCH),
@@ -189,24 +185,6 @@ class _Known:
         return Fetched([self._bodies.get(key) for key in keys], 0)
 
 
-async def _chain(reader: StoreReader) -> Chain:
-    clock, registry, routes, nodes = SystemClock(), CollectorRegistry(), RouteTable(), NodeTable()
-    cache = MemoryCache(MemorySettings(), registry)
-    following = Following(reader, routes, cache, clock, FollowingSettings(), registry, nodes=nodes)
-    await following.start()
-    return chain.build(
-        node="top",
-        clock=clock,
-        records=reader,
-        routes=routes,
-        cache=cache,
-        following=following,
-        holders=Holders("top", nodes=nodes, routes=routes, is_current=lambda: following.is_current),
-        settings=ChainSettings(),
-        registry=registry,
-    )
-
-
 def figures_of(rounds: Sequence[Rates]) -> Figures:
     """Hold what was measured against the bars."""
 
@@ -235,20 +213,7 @@ def figures_of(rounds: Sequence[Rates]) -> Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="loadtest.cassandra", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=9042)
-    parser.add_argument("--datacenter", default="datacenter1")
-    parser.add_argument("--keyspace", default="loadtest")
-    parser.add_argument("--replicas", type=int, default=1)
-    arguments = parser.parse_args()
-    settings = CassandraSettings(
-        hosts=(arguments.host,),
-        port=arguments.port,
-        datacenter=arguments.datacenter,
-        keyspace=arguments.keyspace,
-        replicas=arguments.replicas,
-    )
+    settings = ring_by_options("loadtest.cassandra", __doc__)
     figures_of(uvloop.run(measure(settings))).show(Console())
 
 

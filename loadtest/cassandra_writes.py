@@ -5,7 +5,6 @@ compiles with C1 only, and syncs its commit log seldom. The keyspaces are made w
 ways take turns; ratios are medians of those of the rounds.
 """
 
-import argparse
 import asyncio
 import statistics
 import threading
@@ -22,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from loadtest.figures import Bar, Figures
+from loadtest.rings import ring_by_options
 from resolver import wire
 from resolver.bounds import ANSWERS_KEPT
 from resolver.clock import SystemClock
@@ -280,20 +280,7 @@ def figures_of(rounds: Sequence[Round]) -> Figures:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="loadtest.cassandra_writes", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=9042)
-    parser.add_argument("--datacenter", default="datacenter1")
-    parser.add_argument("--keyspace", default="loadtest")
-    parser.add_argument("--replicas", type=int, default=1)
-    arguments = parser.parse_args()
-    settings = CassandraSettings(
-        hosts=(arguments.host,),
-        port=arguments.port,
-        datacenter=arguments.datacenter,
-        keyspace=arguments.keyspace,
-        replicas=arguments.replicas,
-    )
+    settings = ring_by_options("loadtest.cassandra_writes", __doc__)
     figures_of(uvloop.run(measure(settings))).show(Console())
 
 

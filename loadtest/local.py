@@ -18,18 +18,14 @@ from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
 from loadtest import workload
+from loadtest.chains import chain_over
 from loadtest.cores import on_server_core
-from resolver import chain, wire
+from resolver import wire
 from resolver.answer import FOUND, Ready
 from resolver.cache.memory import MemoryCache, MemorySettings
-from resolver.chain import Chain, ChainSettings
 from resolver.clock import SystemClock
-from resolver.following import Following, FollowingSettings
-from resolver.holders import Holders
 from resolver.query import Query
-from resolver.routes import RouteTable
 from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner
-from resolver.trust.actors import NodeTable
 from resolver.units import Size
 
 ROUNDS: Final = 3
@@ -189,7 +185,7 @@ async def _cold_median(path: Path, names: Sequence[bytes]) -> float:
     """Seconds; each name is asked once, so none is in the cache."""
     reader = EmbeddedReader.open(path)
     try:
-        link, clock = await _chain(reader), SystemClock()
+        link, clock = await chain_over(reader), SystemClock()
         took = []
         for name in names:
             began = time.perf_counter()
@@ -198,21 +194,3 @@ async def _cold_median(path: Path, names: Sequence[bytes]) -> float:
     finally:
         reader.close()
     return statistics.median(took)
-
-
-async def _chain(reader: EmbeddedReader) -> Chain:
-    clock, registry, routes, nodes = SystemClock(), CollectorRegistry(), RouteTable(), NodeTable()
-    cache = MemoryCache(MemorySettings(), registry)
-    following = Following(reader, routes, cache, clock, FollowingSettings(), registry, nodes=nodes)
-    await following.start()
-    return chain.build(
-        node="top",
-        clock=clock,
-        records=reader,
-        routes=routes,
-        cache=cache,
-        following=following,
-        holders=Holders("top", nodes=nodes, routes=routes, is_current=lambda: following.is_current),
-        settings=ChainSettings(),
-        registry=registry,
-    )

@@ -15,7 +15,7 @@ COMPARED: Final = {
     "tiles": "name, octets",
     "answers": "request, idx",
     "nonces": "nonce",
-    "imports": "name, row",
+    "imports": "part, name, row",
     "watermark": "name, applied, tree_head",
 }
 

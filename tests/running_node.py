@@ -92,6 +92,10 @@ class RunningNode:
         """The name of each process and how it is."""
         return {each["name"]: each["condition"] for each in json.loads(self.get("/readyz")[1])["processes"]}
 
+    def comes_to(self, condition: str, name: str = "owner") -> float:
+        """Wait until one of its processes is so, and give how long it took."""
+        return wait_until(lambda: self.conditions()[name] == condition, what=f"{name} {condition}", log=self.log)
+
     def pids(self) -> dict[str, int]:
         """The name of each process and its number; 0 while there is none."""
         return {each["name"]: each["pid"] for each in json.loads(self.get("/readyz")[1])["processes"]}
@@ -190,11 +194,12 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None, name: st
     return grpc.secure_channel(address, credentials, options=[*options, ("grpc.ssl_target_name_override", name)])
 
 
-def wait_until(seen: Callable[[], bool], seconds: float = 30, *, what: str = "") -> float:
-    """Poll until it is seen, for at most so many seconds, and give how long it took."""
+def wait_until(seen: Callable[[], bool], seconds: float = 30, *, what: str = "", log: Path | None = None) -> float:
+    """Poll until it is seen, for at most so many seconds, and give how long it took; `log` may say why not."""
     began = time.monotonic()
     while not seen():
-        assert time.monotonic() - began < seconds, f"not seen within {seconds} s: {what or seen}"
+        told = f"\n{log.read_text()[-8_000:]}" if log else ""
+        assert time.monotonic() - began < seconds, f"not seen within {seconds} s: {what or seen}{told}"
         time.sleep(0.02)
     return time.monotonic() - began
 

@@ -5,19 +5,19 @@ import os
 import secrets
 from contextlib import closing
 from pathlib import Path
+from typing import Unpack
 
 import click
 
-from nodes.loading.imports import Operator, open_imports
+from nodes.loading.imports import open_imports
 from nodes.loading.inputs import Input
-from nodes.loading.line_files import LineFile
 from nodes.loading.loads import Manner, default_name
-from nodes.loading.run import Run, format_of
+from nodes.loading.options import Loading, format_of, loading_options, operator_of, rejects_file
+from nodes.loading.run import Run
 from nodes.loading.summaries import HAS_REJECTS
 from nodes.settings import read
 from resolver.clock import SystemClock
 from resolver.errors import Fault
-from resolver.trust.operators import LOCAL
 
 
 @click.command()
@@ -29,43 +29,19 @@ from resolver.trust.operators import LOCAL
     metavar="FILE",
     help="The node's settings, TOML: its name, folder and operators.",
 )
-@click.option(
-    "--format",
-    "row_format",
-    type=click.Choice(["ndjson", "csv"]),
-    help="How rows are written. Default: CSV for a file called *.csv, else NDJSON.",
-)
 @click.option("--overwrite", is_flag=True, help="Replace what is registered already with other content.")
-@click.option("--rejects", type=click.Path(path_type=Path), metavar="FILE", help="Where refused rows go, as NDJSON.")
-@click.option(
-    "--registrant", default="", metavar="NODE", help="Who registers, where a row does not say. Default: the holder."
-)
-@click.option("--name", metavar="TEXT", help="Name of the load, by which it is found again. Default: by the file.")
 @click.option("--restart", is_flag=True, help="Begin at the first row, not where an interrupted load stopped.")
-@click.option(
-    "--key",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The private key (PEM) of the operator who signs. Default: operator.pem in the folder of the store.",
-)
-@click.option("--actor", default=LOCAL, show_default=True, metavar="NAME", help="The operator who signs.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@loading_options
 @click.pass_context
-def command(  # noqa: PLR0913 - one for each option
+def command(
     context: click.Context,
     *,
     source: str,
     data: str | None,
     config: Path | None,
-    row_format: str | None,
     overwrite: bool,
-    rejects: Path | None,
-    registrant: str,
-    name: str | None,
     restart: bool,
-    key: Path | None,
-    actor: str,
-    as_json: bool,
+    **loading: Unpack[Loading],
 ) -> None:
     """Register identifiers in bulk from a file, or from standard input (-).
 
@@ -77,17 +53,17 @@ def command(  # noqa: PLR0913 - one for each option
 
     The exit code is 0 when all rows were taken, 3 when some were refused, 1 when it could not go on.
     """
-    manner = Manner(format=format_of(source, row_format), overwrite=overwrite, registrant=registrant)
+    manner = Manner(format=format_of(source, loading), overwrite=overwrite, registrant=loading["registrant"])
     settings = read(config, os.environ, {"data": data}).settings
     with closing(Input.open(source)) as rows:
-        known = name or default_name(rows, manner)
-        run = Run(rows, known or secrets.token_hex(16), manner, LineFile(rejects, "--rejects") if rejects else None)
+        known = loading["name"] or default_name(rows, manner)
+        run = Run(rows, known or secrets.token_hex(16), manner, rejects_file(loading))
         try:
-            imports = open_imports(settings, Operator(name=actor, key=key), SystemClock())
+            imports = open_imports(settings, operator_of(loading), SystemClock())
             asyncio.run(run.load(imports, restart=restart))
         except (KeyboardInterrupt, Fault):
             run.tell_interrupted(can_go_on=known is not None)
             raise
-    run.print_summary(as_json=as_json)
+    run.print_summary(as_json=loading["as_json"])
     if run.tally.reached.rejected:
         context.exit(HAS_REJECTS)

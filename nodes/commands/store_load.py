@@ -6,20 +6,19 @@ import shlex
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Unpack
 
 import click
 
-from nodes.loading.imports import Operator
 from nodes.loading.inputs import Input
-from nodes.loading.line_files import LineFile
 from nodes.loading.loads import Manner, default_name
-from nodes.loading.run import Run, format_of
+from nodes.loading.options import Loading, format_of, loading_options, operator_of, rejects_file
+from nodes.loading.run import Run
 from nodes.loading.summaries import HAS_REJECTS
 from nodes.settings import NodeSettings, read
 from nodes.terminal import output, table
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
-from resolver.trust.operators import LOCAL
 from resolver.units import Size
 
 
@@ -51,25 +50,7 @@ from resolver.units import Size
     help="How the program that makes SSTables is called. Default: python -m deploy.cassandra.bulk.",
 )
 @click.option("--memory", default="2GiB", show_default=True, metavar="SIZE", help="What sorting may take.")
-@click.option(
-    "--format",
-    "row_format",
-    type=click.Choice(["ndjson", "csv"]),
-    help="How rows are written. Default: CSV for a file called *.csv, else NDJSON.",
-)
-@click.option("--rejects", type=click.Path(path_type=Path), metavar="FILE", help="Where refused rows go, as NDJSON.")
-@click.option(
-    "--registrant", default="", metavar="NODE", help="Who registers, where a row does not say. Default: the holder."
-)
-@click.option("--name", metavar="TEXT", help="Name of the load, by which it is found again. Default: by the file.")
-@click.option(
-    "--key",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The private key (PEM) of the operator who signs. Default: operator.pem in the folder of --data.",
-)
-@click.option("--actor", default=LOCAL, show_default=True, metavar="NAME", help="The operator who signs.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON document.")
+@loading_options
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
     context: click.Context,
@@ -82,13 +63,7 @@ def command(  # noqa: PLR0913 - one for each option
     sstableloader: str | None,
     builder: str | None,
     memory: str,
-    row_format: str | None,
-    rejects: Path | None,
-    registrant: str,
-    name: str | None,
-    key: Path | None,
-    actor: str,
-    as_json: bool,
+    **loading: Unpack[Loading],
 ) -> None:
     """Register very many identifiers at once, from a file or from standard input (-), around the ring's servers.
 
@@ -116,16 +91,17 @@ def command(  # noqa: PLR0913 - one for each option
     )
     around = Around(folder=folder, tools=tools, bulk=BulkSettings(memory=Size.from_text(memory)))
     settings = _settings(config, data)
-    manner = Manner(format=format_of(source, row_format), registrant=registrant)
+    manner = Manner(format=format_of(source, loading), registrant=loading["registrant"])
     steps: list[Step] = []
     clock = SystemClock()
     with closing(Input.open(source)) as rows:
-        known = name or default_name(rows, manner)
+        known = loading["name"] or default_name(rows, manner)
         if known is None:
             raise click.UsageError("Give the load a --name: nothing else tells it from another.")
-        run = Run(rows, known, manner, LineFile(rejects, "--rejects") if rejects else None)
-        operator = Operator(name=actor, key=key)
-        offline = open_offline(settings, operator, known, around, clock, on_step=run.say, on_done=steps.append)
+        run = Run(rows, known, manner, rejects_file(loading))
+        offline = open_offline(
+            settings, operator_of(loading), known, around, clock, on_step=run.say, on_done=steps.append
+        )
         try:
             asyncio.run(run.load(offline))
         except (KeyboardInterrupt, Fault):
@@ -135,8 +111,8 @@ def command(  # noqa: PLR0913 - one for each option
         # Planning and signing lasted until the first of the others began.
         planned = run.tally.seconds - sum(step.seconds for step in steps)
         steps.insert(0, Step("plan, sign and keep", run.tally.reached.lines - run.tally.resumed_at, planned))
-    run.print_summary(as_json=as_json, steps=steps)
-    if steps and not as_json:
+    run.print_summary(as_json=loading["as_json"], steps=steps)
+    if steps and not loading["as_json"]:
         shown = table("step", "rows", "seconds", "rows/s", right=["rows", "seconds", "rows/s"])
         for step in steps:
             rate = f"{step.rows / step.seconds:,.0f}" if step.seconds else ""

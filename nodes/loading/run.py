@@ -13,18 +13,10 @@ from nodes.loading.summaries import Summary, print_summary, tell_interrupted
 from nodes.loading.tallies import Tally
 from nodes.serving.child import spare_collector
 from nodes.terminal import messages
-from registry.rows import RowFormat
 from resolver.clock import SystemClock
 from resolver.store import Checkpoint
 
 _COUNTS: Final = ("registered", "replaced", "unchanged", "rejected")
-
-
-def format_of(source: str, said: str | None) -> RowFormat:
-    """Give how the rows of this input are written: as was said, else by its name."""
-    if said is not None:
-        return RowFormat[said.upper()]
-    return RowFormat.CSV if source.lower().endswith(".csv") else RowFormat.NDJSON
 
 
 class Run:

@@ -54,7 +54,7 @@ def test_a_cluster_of_one_machine_registers_resolves_and_is_there_again(tmp_path
         operator = ("--actor", "operator", "--key", folder / "operator.pem", *registry)
         own = ("--actor", NODE, "--key", tmp_path / "node.pem", *registry)
         assert topnode("key", "new", tmp_path / "node.pem").returncode == 0
-        wait_until(lambda: _applies(own), 30, what="a writer")
+        wait_until(lambda: _applies(own), 30, what="a writer", log=tmp_path / "cluster.log")
         assert topnode("node", "review", NODE, "--enable", *operator).returncode == 0
         assert topnode("prefix", "allocate", NODE, "--holder", NODE, *operator).returncode == 0
         (tmp_path / "rows.ndjson").write_text(ROW)

@@ -215,7 +215,7 @@ def first_of(table: str, name: str, column: str, kind: str, *, takes_away: bool 
 
     def make(keyspace: Keyspace) -> Damage:
         key, _ = min(keyspace.rows(f"SELECT {name}, {column} FROM {{}}.{table}"))
-        place = f"{name} = 0x{key.hex()}"
+        place = f"{name} = 0x{key.hex()}" + (" AND part = 0" if table == "imports" else "")
         if column == "idx":
             ((answered,),) = keyspace.rows(f"SELECT idx FROM {{}}.answers WHERE {place}")
             put = f"UPDATE {{}}.answers SET idx = %d WHERE {place}"
@@ -382,11 +382,7 @@ async def test_a_ring_is_verified_while_one_of_three_nodes_is_down(ring: Running
         finally:
             await writer.close()
         ring.kill(2)
-        for _ in range(3):
-            # What is told to be asked again later is asked again: a ring that has just lost a node may be slow.
-            run = await asyncio.to_thread(topnode, "journal", "verify", "--config", configured(tmp_path, settings))
-            if b"STORE_UNAVAILABLE" not in run.stderr:
-                break
+        run = await asyncio.to_thread(topnode, "journal", "verify", "--config", configured(tmp_path, settings))
         assert run.returncode == 0, run.stdout + run.stderr
         ring.mend()
 

@@ -176,7 +176,11 @@ def test_whatever_is_lost_nobody_is_told_what_is_wrong_or_older_than_the_bound(
         site = Site(tmp_path, ring, keyspace, replicas=3, redis=redis_server.address)
         assert told(topnode("store", "migrate", *site.options(), "--json"))["applied"]
         machines = {each: top_node(*site.options(), workers=1, data=tmp_path / each) for each in ("first", "second")}
-        wait_until(lambda: "serving" in {each.conditions()["owner"] for each in machines.values()}, 60)
+        wait_until(
+            lambda: "serving" in {each.conditions()["owner"] for each in machines.values()},
+            60,
+            log=machines["first"].log,
+        )
         (writes_at,) = [each for each in machines.values() if each.conditions()["owner"] == "serving"]
         model, stop = Model(), threading.Event()
         writer = Writer(Member(site, writes_at), writes_at, model, stop)

@@ -46,7 +46,7 @@ def test_the_one_that_stands_by_takes_over_from_one_that_was_killed(
 ) -> None:
     """Within ten seconds, with all that was answered; whoever asks again gets the first answer, provable as ever."""
     first = machine("first")
-    assert _comes_to("serving", first) < TAKE_OVER_SECONDS
+    assert first.comes_to("serving") < TAKE_OVER_SECONDS
     second = machine("second")
     assert second.conditions()["owner"] == "standing by"
     assert second.get("/readyz")[0] == 200, "it answers, and is ready to write"
@@ -57,7 +57,7 @@ def test_the_one_that_stands_by_takes_over_from_one_that_was_killed(
     within_a_second(lambda: _resolves(second, "88.111/A", answered.receipt.index))
 
     os.kill(first.pids()["owner"], signal.SIGKILL)
-    assert _comes_to("serving", second) < TAKE_OVER_SECONDS
+    assert second.comes_to("serving") < TAKE_OVER_SECONDS
     again = second.submit(octets)
     assert again.repeated_answer
     assert again.result == answered.result
@@ -67,7 +67,7 @@ def test_the_one_that_stands_by_takes_over_from_one_that_was_killed(
     assert _is_known(later, site)
     for each in (first, second):
         within_a_second(partial(_resolves, each, "88.111/B", later.receipt.index))
-    assert _comes_to("standing by", first) < TAKE_OVER_SECONDS
+    assert first.comes_to("standing by") < TAKE_OVER_SECONDS
 
 
 def test_a_writer_that_was_frozen_past_its_lease_commits_nothing_more(
@@ -75,13 +75,13 @@ def test_a_writer_that_was_frozen_past_its_lease_commits_nothing_more(
 ) -> None:
     """What it is asked then is refused or answered by nobody, is not there, and it stands by from then on."""
     first = machine("first")
-    _comes_to("serving", first)
+    first.comes_to("serving")
     member = Member(site, first)
     second = machine("second")
     frozen = first.pids()["owner"]
     os.kill(frozen, signal.SIGSTOP)
     try:
-        assert _comes_to("serving", second) < TAKE_OVER_SECONDS
+        assert second.comes_to("serving") < TAKE_OVER_SECONDS
         index = second.submit(member.signed("88.111/B")).receipt.index
     finally:
         os.kill(frozen, signal.SIGCONT)
@@ -89,7 +89,7 @@ def test_a_writer_that_was_frozen_past_its_lease_commits_nothing_more(
         first.submit(member.signed("88.111/LATE"))
     assert caught.value.reason in {Reason.STORE_FENCED, Reason.NODE_UNREACHABLE}
     wait_until(lambda: first.pids()["owner"] not in {0, frozen})
-    assert _comes_to("standing by", first) < TAKE_OVER_SECONDS
+    assert first.comes_to("standing by") < TAKE_OVER_SECONDS
     assert "STORE_FENCED" in first.log.read_text()
     assert second.resolve("88.111/LATE").outcome == resolver_pb2.OUTCOME_ABSENT
     assert second.submit(member.signed("88.111/C")).receipt.index == index + 1
@@ -98,10 +98,10 @@ def test_a_writer_that_was_frozen_past_its_lease_commits_nothing_more(
 def test_one_that_is_stopped_in_order_is_followed_at_once(machine: Callable[[str], RunningNode]) -> None:
     """It lets go of the store, so that nobody waits until its lease is over."""
     first, second = machine("first"), machine("second")
-    _comes_to("serving", first)
+    first.comes_to("serving")
     assert second.conditions()["owner"] == "standing by"
     assert first.stop() == 0
-    assert _comes_to("serving", second) < 4
+    assert second.comes_to("serving") < 4
 
 
 def test_a_ring_that_is_not_ready_is_told_in_plain_words(
@@ -133,10 +133,6 @@ def test_a_ring_for_tests_is_refused_for_a_registry(site: Site) -> None:
     refused = {each["what"] for each in found if each["fitness"] == "refused"}
     assert refused == {"replicas", "commitlog_sync"}
     assert b"a power cut loses registrations" in topnode("store", "check", *site.options()).stdout
-
-
-def _comes_to(condition: str, node: RunningNode) -> float:
-    return wait_until(lambda: node.conditions()["owner"] == condition, what=condition)
 
 
 def _resolves(node: RunningNode, identifier: str, version: int) -> bool:

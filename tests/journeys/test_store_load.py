@@ -136,7 +136,7 @@ def test_a_load_that_was_killed_goes_on_and_nobody_writes_before_it_has_ended(
         prefix = "88.1.7" if number < COUNT // 2 else "88.1"
         assert node.resolve(f"{prefix}/sn-{number:06}").outcome == resolver_pb2.OUTCOME_FOUND
 
-    wait_until(lambda: node.conditions()["owner"] == "serving", what="the registry")
+    node.comes_to("serving")
     answered = node.submit(_replacing(site, "88.1/sn-015000"))
     assert answered.receipt.index == summary["index"] + 1
     within_a_second(lambda: node.resolve("88.1/SN-015000").version == answered.receipt.index)

@@ -131,12 +131,12 @@ async def test_a_newer_schema_and_another_format_are_refused_and_left_alone(
 ) -> None:
     await applied(settings)
     name = settings.keyspace
-    cassandra.cql(f"INSERT INTO {name}.schema_versions (version, name) VALUES (999, 'later')")
+    cassandra.cql(f"INSERT INTO {name}.schema_versions (part, version, name) VALUES (0, 999, 'later')")
     assert (await refusal(settings)).reason is Reason.STORE_FORMAT_UNKNOWN
     with pytest.raises(Fault) as caught:
         await applied(settings)
     assert caught.value.reason is Reason.STORE_FORMAT_UNKNOWN
-    cassandra.cql(f"DELETE FROM {name}.schema_versions WHERE version = 999")
+    cassandra.cql(f"DELETE FROM {name}.schema_versions WHERE part = 0 AND version = 999")
     cassandra.cql(f"UPDATE {name}.meta SET octets = 0x0000000000000063 WHERE name = '{FORMAT_ROW}'")
     fault = await refusal(settings)
     assert (fault.reason, fault.variables["found"]) == (Reason.STORE_FORMAT_UNKNOWN, "the format 99")

@@ -77,15 +77,25 @@ class Carrier:
         Raises:
             Fault: as `carry`.
         """
-        until = self._clock.monotonic() + self._patience
-        while True:
-            try:
-                return await self._asking.ask(statement, values)
-            except Fault as fault:
-                if not is_worth_repeating(fault) or self._clock.monotonic() >= until:
-                    raise
-                self._metrics.again.inc()
-            await asyncio.sleep(AGAIN_SECONDS)
+        return await ask_patiently(self._asking, statement, values, self._patience)
+
+
+async def ask_patiently(
+    asking: Asking, statement: Statement, values: Sequence[Any], patience: float
+) -> Sequence[Row]:
+    """Ask and give the rows; what is not answered is asked again for so many seconds.
+
+    Raises:
+        Fault: STORE_UNAVAILABLE, or what is wrong with the store for good.
+    """
+    until = asking.clock.monotonic() + patience
+    while True:
+        try:
+            return await asking.ask(statement, values)
+        except Fault as fault:
+            if not is_worth_repeating(fault) or asking.clock.monotonic() >= until:
+                raise
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def is_worth_repeating(fault: Fault) -> bool:

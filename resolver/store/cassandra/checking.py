@@ -53,11 +53,10 @@ class Checked(Struct, frozen=True):
 
 
 class Seat(Struct, frozen=True):
-    """A node of the ring: its address, rack, version, and what it is set to (empty: it did not tell)."""
+    """A node of the ring: its address, its rack, and what it is set to (empty: it did not tell)."""
 
     address: str
     rack: str
-    version: str
     settings: Mapping[str, str]
 
 
@@ -125,7 +124,7 @@ def _seat(session: Session, host: Host) -> Seat:
     except DRIVER_ERRORS:
         told = {}
     known = {name: str(told[name]) for name in _NAMES if name in told}
-    return Seat(str(host.address), host.rack or "", host.release_version or "", known)
+    return Seat(str(host.address), host.rack or "", known)
 
 
 def _replicas(cluster: Cluster, settings: CassandraSettings) -> int:

@@ -148,12 +148,12 @@ PUT_ANSWER: Final = _write("INSERT INTO answers (request, idx) VALUES (?, ?) USI
 SPENT: Final = _sure("SELECT nonce FROM nonces WHERE nonce IN ?")
 PUT_NONCE: Final = _write("INSERT INTO nonces (nonce) VALUES (?) USING TIMESTAMP ? AND TTL ?")
 
-IMPORT: Final = _sure("SELECT row FROM imports WHERE name = ?")
-IMPORTS: Final = _sure("SELECT name, row FROM imports")
+IMPORT: Final = _sure("SELECT row FROM imports WHERE part = 0 AND name = ?")
+IMPORTS: Final = _sure("SELECT name, row, WRITETIME(row) FROM imports WHERE part = 0")
 """All of them: those that are under way, and those that were interrupted and never gone on with."""
 
-PUT_IMPORT: Final = _write("INSERT INTO imports (name, row) VALUES (?, ?) USING TIMESTAMP ?")
-DROP_IMPORT: Final = _write("DELETE FROM imports USING TIMESTAMP ? WHERE name = ?")
+PUT_IMPORT: Final = _write("INSERT INTO imports (part, name, row) VALUES (0, ?, ?) USING TIMESTAMP ?")
+DROP_IMPORT: Final = _write("DELETE FROM imports USING TIMESTAMP ? WHERE part = 0 AND name = ?")
 
 # --- feed ----------------------------------------------------------------------------------------------------------
 
@@ -179,17 +179,14 @@ SCAN_TILES: Final = _sure(
 SCAN_ANSWERS: Final = _sure(
     "SELECT request, idx, WRITETIME(idx) FROM answers WHERE token(request) > ? AND token(request) <= ? LIMIT ?"
 )
-SCAN_IMPORTS: Final = _sure(
-    "SELECT name, row, WRITETIME(row) FROM imports WHERE token(name) > ? AND token(name) <= ? LIMIT ?"
-)
 SCAN_NONCES: Final = _sure("SELECT nonce FROM nonces WHERE token(nonce) > ? AND token(nonce) <= ? LIMIT ?")
 SCAN_PREFIXES: Final = _sure("SELECT key, row, WRITETIME(row) FROM prefixes WHERE part = ? AND key > ? LIMIT ?")
 SCAN_NODES: Final = _sure("SELECT key, row, WRITETIME(row) FROM nodes WHERE part = ? AND key > ? LIMIT ?")
 
 # --- made once, and signs of life ----------------------------------------------------------------------------------
 
-VERSIONS: Final = _sure("SELECT version FROM schema_versions")
-NOTE_VERSION: Final = _write("INSERT INTO schema_versions (version, name) VALUES (?, ?)")
+VERSIONS: Final = _sure("SELECT version FROM schema_versions WHERE part = 0")
+NOTE_VERSION: Final = _write("INSERT INTO schema_versions (part, version, name) VALUES (0, ?, ?)")
 
 META: Final = _sure("SELECT octets FROM meta WHERE name = ?")
 MAKE_META: Final = Statement("INSERT INTO meta (name, octets) VALUES (?, ?) IF NOT EXISTS", Way.DECIDE)

@@ -16,6 +16,7 @@ from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.store import Kept
 from resolver.store.cassandra.asking import Row
+from resolver.store.cassandra.carrying import ask_patiently
 from resolver.store.cassandra.layout import JOURNAL, PARTS, bucket_of, has_version_of, hash_of, part_of
 from resolver.store.cassandra.reader import CassandraReader, Reach
 from resolver.store.cassandra.session import Session
@@ -23,9 +24,9 @@ from resolver.store.cassandra.settings import CassandraSettings
 from resolver.store.cassandra.statements import (
     ENTRIES,
     HEAD,
+    IMPORTS,
     LISTED_WITH_TIME,
     SCAN_ANSWERS,
-    SCAN_IMPORTS,
     SCAN_NODES,
     SCAN_NONCES,
     SCAN_PREFIXES,
@@ -45,6 +46,9 @@ RANGES: Final = 64
 """Shares of a table's tokens that are read one after the other, AT_ONCE of them beside each other."""
 
 AT_ONCE: Final = 8
+
+PATIENCE: Final = 60.0
+"""Seconds for which a page of a whole table is asked again: until the ring has noticed which of its nodes is lost."""
 
 AHEAD_ENTRIES: Final = 64
 AHEAD_BYTES: Final = 32 << 20
@@ -174,8 +178,7 @@ class Survey(CassandraReader):
 
     async def imports(self) -> AsyncIterator[list[HeldRow]]:
         """Go through how far all imports have come, by name."""
-        async for rows in self._scan(SCAN_IMPORTS):
-            yield _held_rows(rows)
+        yield _held_rows(await self._asking.ask(IMPORTS))
 
     async def prefix_rows(self) -> AsyncIterator[list[HeldRow]]:
         """Go through all rows of prefixes as they lie there, by key."""
@@ -234,7 +237,8 @@ class Survey(CassandraReader):
         waiting = _ranges()
         going = list(islice(waiting, AT_ONCE))
         while going:
-            pages = await asyncio.gather(*(self._asking.ask(statement, (*each, PAGE)) for each in going))
+            asked = [ask_patiently(self._asking, statement, (*each, PAGE), PATIENCE) for each in going]
+            pages = await asyncio.gather(*asked)
             found = [row for rows in pages for row in rows]
             # Two keys may have one token. Where a page ends between them the second is passed over, which whoever
             # counts sees: it happens once in a thousand years.

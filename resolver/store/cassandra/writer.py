@@ -234,7 +234,7 @@ class CassandraWriter(Reads):
         return Checkpoint() if row is None else checkpoint_decoder.decode(row)
 
     async def _check_loads(self, resumes: str) -> None:
-        for row, octets in await self._carrier.ask(IMPORTS, ()):
+        for row, octets, _ in await self._carrier.ask(IMPORTS, ()):
             name = import_name(row)
             if name != resumes and checkpoint_decoder.decode(octets).offline is not None:
                 detail = f"The load {name} around the servers is not finished."
