@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Final
 
 from registry.settings import RegistrySettings
+from resolver.errors import Fault, Reason
+from resolver.private_files import FOLDER_MODE
 from resolver.trust.keys import PrivateKey
 from resolver.trust.notes import origin_of, verifier_key
 from resolver.trust.operators import Operators
@@ -46,11 +48,20 @@ def journal_key(settings: RegistrySettings, data: Path) -> PrivateKey:
 
 
 def kept_key(path: Path) -> PrivateKey:
-    """Read a private key, made there before anybody needs it.
+    """Read a private key, made there before anybody needs it, and its folder with it.
 
     Raises:
         Fault: KEY_INVALID, FILE_UNREADABLE.
     """
     if not path.exists():
+        try:
+            # With a store elsewhere nobody else makes the folder of a node's own files.
+            path.parent.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        except OSError as error:
+            raise Fault(
+                Reason.FILE_UNREADABLE,
+                f"{path.parent} cannot be made: {error.strerror}.",
+                variables={"path": str(path.parent)},
+            ) from None
         PrivateKey.generate().to_file(path)
     return PrivateKey.from_file(path)

@@ -81,12 +81,7 @@ class RunningNode:
 
     def get(self, path: str) -> tuple[int, str]:
         """Ask the admin endpoint: status and body."""
-        try:
-            with urllib.request.urlopen(f"http://{self.started.admin}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        return get(self.started.admin, path)
 
     def conditions(self) -> dict[str, str]:
         """The name of each process and how it is."""
@@ -192,6 +187,16 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None, name: st
     if credentials is None:
         return grpc.insecure_channel(address, options=options)
     return grpc.secure_channel(address, credentials, options=[*options, ("grpc.ssl_target_name_override", name)])
+
+
+def get(admin: str, path: str) -> tuple[int, str]:
+    """Ask the admin endpoint of any node: status and body."""
+    try:
+        with urllib.request.urlopen(f"http://{admin}{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
 
 
 def wait_until(seen: Callable[[], bool], seconds: float = 30, *, what: str = "", log: Path | None = None) -> float:

@@ -105,7 +105,7 @@ def counted(ring: Ring, keyspace: str) -> dict[str, int]:
         for table in counts:
             key = ", ".join(column.name for column in tables[table].partition_key)
             asked = session.prepare(
-                f"SELECT count(*) FROM {keyspace}.{table} WHERE token({key}) > ? AND token({key}) <= ?"  # noqa: S608 - names of the schema
+                f'SELECT count(*) FROM "{keyspace}".{table} WHERE token({key}) > ? AND token({key}) <= ?'  # noqa: S608 - names of the schema
             )
             answers = [session.execute_async(asked, each, timeout=STATEMENT_SECONDS) for each in pairwise(bounds)]
             counts[table] = sum(rows for answer in answers for (rows,) in answer.result())
@@ -178,7 +178,7 @@ def _copied(ring: Ring, keyspace: str, tag: str, target: Path) -> Iterator[tuple
 def _described(session: "Session", keyspace: str) -> list[str]:
     if keyspace not in session.cluster.metadata.keyspaces:
         raise RingError(f"The ring has no keyspace {keyspace}.")
-    return [row.create_statement for row in session.execute(f"DESCRIBE KEYSPACE {keyspace} WITH INTERNALS")]
+    return [row.create_statement for row in session.execute(f'DESCRIBE KEYSPACE "{keyspace}" WITH INTERNALS')]
 
 
 def _tokens(ring: Ring) -> dict[int, list[int]]:

@@ -42,6 +42,7 @@ FAST: Final = (
     "-Dcassandra.ring_delay_ms=0",
     "-Dcassandra.skip_wait_for_gossip_to_settle=0",
     "-Dcassandra.shutdown_announce_in_ms=100",
+    "-Dcassandra.superuser_setup_delay_ms=0",
     # On a busy machine a node misses a change of the schema: let it ask for it before anybody gives up.
     "-Dcassandra.migration_delay_ms=1000",
     "-XX:+UseSerialGC",

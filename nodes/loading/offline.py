@@ -16,7 +16,6 @@ from registry.imports import check_name
 from registry.opening import open_registry
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
-from resolver.private_files import FOLDER_MODE
 from resolver.store import Checkpoint
 from resolver.store.cassandra.bulk import BulkSettings
 from resolver.store.cassandra.offline import OfflineWriter
@@ -54,8 +53,6 @@ async def open_offline(
     """
     check_name(name)
     check(settings)
-    # For the key of the operator, where none was made here yet.
-    settings.data.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
     metrics = CollectorRegistry()
     store = await open_ring(settings, clock, metrics, stop=os.getpid())
     async with AsyncExitStack() as later:

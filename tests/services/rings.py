@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -29,13 +29,14 @@ _STARTED: Final[list["subprocess.Popen[str]"]] = []
 
 
 class RunningRing:
-    """A ring that serves. Its nodes have numbers from 1."""
+    """A ring that serves. Its nodes have numbers from 1; under the command `inside` one is where they are."""
 
-    def __init__(self, ring: Ring) -> None:
+    def __init__(self, ring: Ring, inside: Sequence[str] = ()) -> None:
         self.ring = ring
         self.hosts = tuple(ring.addresses)
         self.port = ring.native_port
         self.data_centre = ring.data_centre
+        self._inside = inside
         self._is_disturbed = False
         self._connected: tuple[Cluster, Session] | None = None
 
@@ -55,6 +56,10 @@ class RunningRing:
     def start(self, node: int) -> None:
         """Start it again and wait until it serves and all have seen it."""
         self._command("start", "--node", str(node))
+
+    def shell(self, script: str) -> "subprocess.CompletedProcess[bytes]":
+        """Run a line of the shell where the nodes are, with the mounts that they see."""
+        return subprocess.run([*self._inside, "sh", "-c", script], capture_output=True, check=False, timeout=60)
 
     def nodetool(self, node: int, *arguments: str) -> str:
         """Ask a node; what it says must be an answer and no error."""
@@ -80,7 +85,8 @@ class RunningRing:
         self._is_disturbed = False
 
     def _command(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "deploy.cassandra", "--folder", str(self.ring.folder), *arguments]
+        script = [sys.executable, "-m", "deploy.cassandra", "--folder", str(self.ring.folder)]
+        command = [*self._inside, *script, *arguments]
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=200)
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
@@ -130,11 +136,40 @@ def shared_ring(of_run: Path, *, nodes: int) -> Iterator[RunningRing]:
     folder = of_run / f"cassandra-{nodes}"
     with _locked(folder):
         # Nobody has a node of it down at this moment.
-        running = RunningRing(_found(folder) or _started(folder, nodes))
+        running = RunningRing(_found(folder) or _run(folder, nodes))
     try:
         yield running
     finally:
         running.close()
+
+
+@contextmanager
+def own_ring(
+    folder: Path, *, nodes: int = 1, settings: Sequence[str] = (), namespace: Sequence[str] = (), mount: str = ""
+) -> Iterator[RunningRing]:
+    """Have a ring for one test.
+
+    Args:
+        folder: of its own.
+        nodes: how many there are.
+        settings: further lines of cassandra.yaml.
+        namespace: the command that gives its nodes mounts of their own.
+        mount: what the shell makes there before they start.
+    """
+    before = (*namespace, "sh", "-c", f'{mount} && exec "$@"', "sh") if namespace else ()
+    ring = _run(folder, nodes, settings, before)
+    started = _STARTED.pop()
+    user = ("--user", "--preserve-credentials") if "-Urm" in namespace else ()
+    running = RunningRing(
+        ring, ("nsenter", f"--target={started.pid}", "--mount", f"--wd={ROOT}", *user) if namespace else ()
+    )
+    try:
+        yield running
+    finally:
+        running.close()
+        with started:
+            started.terminate()
+            started.wait(90)
 
 
 @contextmanager
@@ -162,12 +197,13 @@ def _found(folder: Path) -> Ring | None:
     return ring if all(ring.pid(node) for node in ring.numbers) else None
 
 
-def _started(folder: Path, nodes: int) -> Ring:
+def _run(folder: Path, nodes: int, settings: Sequence[str] = (), before: Sequence[str] = ()) -> Ring:
     native, storage, *jmx = free_ports(2 + nodes, *(f"127.0.0.{node}" for node in range(1, nodes + 1)))
     ports = {"--native-port": native, "--storage-port": storage, "--jmx-port": jmx[0]}
-    command = [sys.executable, "-m", "deploy.cassandra", "--folder", str(folder), "run", "--fast", "--fresh"]
+    command = [*before, sys.executable, "-m", "deploy.cassandra", "--folder", str(folder), "run", "--fast", "--fresh"]
     command += ["--nodes", str(nodes), "--heap", "512m" if nodes == 1 else "384m"]
     command += [part for option, port in ports.items() for part in (option, str(port))]
+    command += [part for line in settings for part in ("--setting", line)]
     # The run is the worker's parent where there are several workers, else this process.
     run = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     errors = folder.with_suffix(".log")

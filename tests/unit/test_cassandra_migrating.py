@@ -52,10 +52,10 @@ def test_a_file_is_taken_apart_into_statements(text: str, found: tuple[str, ...]
 @pytest.mark.parametrize(
     ("cql", "named"),
     [
-        ("SELECT a FROM t WHERE b = ?", "SELECT a FROM ks.t WHERE b = ?"),
-        ("INSERT INTO t (a) VALUES (?)", "INSERT INTO ks.t (a) VALUES (?)"),
-        ("UPDATE t SET a = ? WHERE b = ?", "UPDATE ks.t SET a = ? WHERE b = ?"),
-        ("DELETE FROM t USING TIMESTAMP ? WHERE b = ?", "DELETE FROM ks.t USING TIMESTAMP ? WHERE b = ?"),
+        ("SELECT a FROM t WHERE b = ?", 'SELECT a FROM "ks".t WHERE b = ?'),
+        ("INSERT INTO t (a) VALUES (?)", 'INSERT INTO "ks".t (a) VALUES (?)'),
+        ("UPDATE t SET a = ? WHERE b = ?", 'UPDATE "ks".t SET a = ? WHERE b = ?'),
+        ("DELETE FROM t USING TIMESTAMP ? WHERE b = ?", 'DELETE FROM "ks".t USING TIMESTAMP ? WHERE b = ?'),
     ],
 )
 def test_the_keyspace_is_named_before_the_table(cql: str, named: str) -> None:
@@ -63,7 +63,7 @@ def test_the_keyspace_is_named_before_the_table(cql: str, named: str) -> None:
 
 
 def test_every_statement_names_one_table() -> None:
-    assert all(in_keyspace(each.cql, "ks").count("ks.") == 1 for each in statements.ALL)
+    assert all(in_keyspace(each.cql, "ks").count('"ks".') == 1 for each in statements.ALL)
 
 
 @pytest.fixture

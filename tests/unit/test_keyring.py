@@ -17,6 +17,17 @@ def test_a_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> No
     assert kept_key(tmp_path / OPERATOR_FILE).public == made.public
 
 
+def test_the_folder_of_a_key_is_made_with_it(tmp_path: Path) -> None:
+    """A node whose store is a ring has no other reason to make its data folder."""
+    made = kept_key(tmp_path / "new" / "data" / OPERATOR_FILE)
+    assert (tmp_path / "new" / "data").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "file").touch()
+    with pytest.raises(Fault) as caught:
+        kept_key(tmp_path / "file" / "data" / OPERATOR_FILE)
+    assert (caught.value.reason, "file/data" in caught.value.detail) == (Reason.FILE_UNREADABLE, True)
+    assert kept_key(tmp_path / "new" / "data" / OPERATOR_FILE).public == made.public
+
+
 def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     kept_key(tmp_path / OPERATOR_FILE)
     (tmp_path / OPERATOR_FILE).chmod(0o644)

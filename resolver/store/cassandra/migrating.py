@@ -101,7 +101,9 @@ def _migrate(settings: CassandraSettings) -> list[str]:
     try:
         keyspace = settings.keyspace
         _check_copies(cluster, settings)
-        _make_keyspace(session, settings)
+        # A role that may do everything in the keyspace need not be allowed to make one.
+        if keyspace not in cluster.metadata.keyspaces:
+            _make_keyspace(session, settings)
         session.set_keyspace(keyspace)
         try:
             applied = _applied(session, keyspace)
@@ -133,7 +135,7 @@ def _check_copies(cluster: Cluster, settings: CassandraSettings) -> None:
 
 def _make_keyspace(session: Session, settings: CassandraSettings) -> None:
     replication = f"{{'class': 'NetworkTopologyStrategy', '{settings.datacenter}': {settings.replicas}}}"
-    _change(session, f"CREATE KEYSPACE IF NOT EXISTS {settings.keyspace} WITH replication = {replication}")
+    _change(session, f'CREATE KEYSPACE IF NOT EXISTS "{settings.keyspace}" WITH replication = {replication}')
 
 
 def _apply(session: Session, keyspace: str, migration: Migration) -> None:

@@ -39,8 +39,11 @@ class Statement(Struct, frozen=True, eq=False):
 
 
 def in_keyspace(cql: str, keyspace: str) -> str:
-    """Name the keyspace before the table: a session that has one by itself confuses what is prepared."""
-    return re.sub(r"\b(FROM|INTO|UPDATE) (?=[a-z])", rf"\1 {keyspace}.", cql)
+    """Name the keyspace before the table: a session that has one by itself confuses what is prepared.
+
+    In quotes: its name may be a word of CQL.
+    """
+    return re.sub(r"\b(FROM|INTO|UPDATE) (?=[a-z])", rf'\1 "{keyspace}".', cql)
 
 
 def _near(cql: str) -> Statement:
