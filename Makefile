@@ -17,10 +17,10 @@ demo: $(VENV)/.run ## a top-level node with a million registrations, answering o
 	$(BIN)/topnode demo
 
 test: $(VENV)/.dev ## all tests that this machine can run; what it cannot is listed at the end
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: lint types drift ## what CI runs: lint, types, drift, and all tests with every service required
-	CI=true $(BIN)/pytest -n 2 --dist loadfile
+	CI=true $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## ruff, the import arrow, buf
 	$(BIN)/ruff format --check .
@@ -37,8 +37,9 @@ drift: $(VENV)/.dev ## is what is generated the same as what is committed?
 	$(BIN)/pytest tests/habits/test_generated.py
 	$(BIN)/python -m nodes.reference --check
 
-bench: $(VENV)/.dev ## first benchmarks: a table here, JSON in build/bench.json
+bench: $(VENV)/.dev ## benchmarks: tables here, JSON in build/bench.json and build/bench-ring.json
 	$(BIN)/python -m loadtest.bench --json build/bench.json
+	$(BIN)/python -m loadtest.ring --json build/bench-ring.json
 
 cluster: $(VENV)/.run ## Redis, Cassandra and a top-level node on this machine, until Ctrl-C
 	$(BIN)/python -m deploy.cluster

@@ -19,9 +19,11 @@ import uvloop
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 from redis.asyncio import Redis
+from rich.console import Console
 
 from loadtest import workload
 from loadtest.cores import on_generator_cores, on_server_core
+from loadtest.figures import Bar, Figures
 from nodes.serving.child import spare_collector
 from resolver import chain
 from resolver.cache.memory import MemoryCache, MemorySettings
@@ -60,6 +62,13 @@ class Measured(Struct, frozen=True):
     chain_hit: float
     chain_redis: float
     chain_redis_batch: float
+
+
+class Server(NamedTuple):
+    """A Redis and its process."""
+
+    address: str
+    process: "subprocess.Popen[bytes]"
 
 
 class Gathered:
@@ -248,38 +257,59 @@ def _check(records: SharedRecords) -> None:
 
 
 @contextmanager
-def redis_server(folder: Path) -> Iterator[str]:
-    """Run a Redis on another core than this process measures on; gives its address."""
+def redis_server(folder: Path) -> Iterator[Server]:
+    """Run a Redis on another core than servers are measured on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with on_generator_cores():
         command = ["redis-server", "--port", str(port), "--save", "", "--dir", str(folder)]
         serving = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        yield f"127.0.0.1:{port}"
+        yield Server(f"127.0.0.1:{port}", serving)
     finally:
         serving.terminate()
         serving.wait(timeout=60)
 
 
+def figures_of(found: Measured) -> Figures:
+    """Hold what was measured against the bars."""
+    return Figures(
+        bars=[
+            Bar(
+                name="records through Redis, of a bare gathered MGET", measured=found.ratio, bound=0.5, is_floor=True
+            ),
+            Bar(
+                name="a lookup that Redis answers, more than one from memory",
+                measured=found.chain_redis - found.chain_hit,
+                bound=15,
+                is_floor=False,
+                unit="us",
+            ),
+        ],
+        notes={
+            "the same in batches of 1,000": found.ratio_batch,
+            f"bare gathered MGET, {AT_ONCE} at once, CPU us a record": found.bare,
+            "through SharedRecords": found.ours,
+            "bare MGET of 1,000": found.bare_batch,
+            "through SharedRecords in batches of 1,000": found.ours_batch,
+            f"chain, hit in memory, {AT_ONCE} at once": found.chain_hit,
+            "chain, hit in Redis": found.chain_redis,
+            "chain, hit in Redis, batches of 1,000": found.chain_redis_batch,
+        },
+    )
+
+
+def measured(folder: Path) -> Figures:
+    """Measure on the servers' core, with a Redis on another."""
+    with on_server_core():
+        asyncio.run(workload.build_store(folder / "store", RECORDS))
+        with redis_server(folder) as server:
+            return figures_of(uvloop.run(measure(folder / "store", server.address)))
+
+
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, on_server_core():
-        path = Path(folder)
-        asyncio.run(workload.build_store(path / "store", RECORDS))
-        with redis_server(path) as address:
-            found = uvloop.run(measure(path / "store", address))
-    print("CPU microseconds for each record, and ratios of rates")
-    print(f"bare gathered MGET, {AT_ONCE} at once    {found.bare:8.2f}")
-    print(
-        f"through SharedRecords             {found.ours:8.2f}   ratio {found.ratio:.2f} (wall {found.wall_ratio:.2f})"
-    )
-    print(f"bare MGET of {BATCH:,}                {found.bare_batch:8.2f}")
-    print(f"through SharedRecords             {found.ours_batch:8.2f}   ratio {found.ratio_batch:.2f}")
-    print(f"chain, hit in memory, {AT_ONCE} at once {found.chain_hit:8.2f}")
-    print(
-        f"chain, hit in Redis               {found.chain_redis:8.2f}   more {found.chain_redis - found.chain_hit:.2f}"
-    )
-    print(f"chain, hit in Redis, batches      {found.chain_redis_batch:8.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        measured(Path(folder)).show(Console())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,8 +31,8 @@ class Node(Struct, frozen=True):
 
 
 @contextmanager
-def node(data: Path, *, workers: int, **settings: str) -> Iterator[Node]:
-    """Run a real node on this store; `settings` are its environment."""
+def node(data: Path, *options: str, workers: int, **settings: str) -> Iterator[Node]:
+    """Run a real node on this store; further options are the command's, `settings` its environment."""
     command = [
         sys.executable,
         "-m",
@@ -45,11 +46,10 @@ def node(data: Path, *, workers: int, **settings: str) -> Iterator[Node]:
         "--json",
     ]
     command += ["--listen", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
-    command += ["--log-level", "warning"]
+    command += ["--log-level", "warning", *options]
     with pinned(command, settings) as serving:
         started = json.loads(first_line(serving))
-        with urllib.request.urlopen(f"http://{started['admin']}/readyz", timeout=10) as answer:
-            pids = {each["name"]: each["pid"] for each in json.load(answer)["processes"]}
+        pids = _serving(started["admin"])
         yield Node(
             _port(started["address"]),
             _port(started["registry"]),
@@ -57,6 +57,16 @@ def node(data: Path, *, workers: int, **settings: str) -> Iterator[Node]:
             pids,
             PrivateKey.from_file(data / OPERATOR_FILE),
         )
+
+
+def _serving(admin: str) -> dict[str, int]:
+    """Wait until all processes serve: with a ring for a store the owner may stand by first."""
+    while True:
+        with urllib.request.urlopen(f"http://{admin}/readyz", timeout=10) as answer:
+            processes = json.load(answer)["processes"]
+        if all(each["condition"] == "serving" for each in processes):
+            return {each["name"]: each["pid"] for each in processes}
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import uuid4
 
 from loadtest.driver import Call
-from registry.journal import Journal
+from registry.journal import Journal, Store
 from registry.keyring import JOURNAL_FILE, kept_key
 from resolver import wire
 from resolver.clock import SystemClock
@@ -22,6 +22,7 @@ from resolver.record import Record, Value
 from resolver.routes import Hosting, Prefix
 from resolver.store import Commit, Entry, Write
 from resolver.store.embedded import EmbeddedWriter, Owner
+from resolver.trust.keys import PrivateKey
 from resolver.trust.notes import origin_of
 from resolver.v1 import resolver_pb2 as pb
 
@@ -102,13 +103,18 @@ async def build_store(path: Path, count: int) -> None:
     """Make a store with this many records, on which a node can be started."""
     writer = EmbeddedWriter.open(path, owner=Owner.here("benchmark", clock=SystemClock()))
     try:
-        journal = await Journal.open(writer, kept_key(path / JOURNAL_FILE), origin_of("top"))
-        await journal.commit(list(_entries((), prefixes())))
-        for first in range(0, count, PART):
-            for entry in _entries(writes(range(first, min(first + PART, count)))):
-                await journal.commit([entry])
+        await fill(writer, kept_key(path / JOURNAL_FILE), count)
     finally:
         writer.close()
+
+
+async def fill(store: Store, key: PrivateKey, count: int) -> None:
+    """Put so many records into an empty store, in a journal that is signed by this key."""
+    journal = await Journal.open(store, key, origin_of("top"))
+    await journal.commit(list(_entries((), prefixes())))
+    for first in range(0, count, PART):
+        for entry in _entries(writes(range(first, min(first + PART, count)))):
+            await journal.commit([entry])
 
 
 async def put(writer: EmbeddedWriter, records: Sequence[Write] = (), prefixes: Sequence[Prefix] = ()) -> None:

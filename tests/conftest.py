@@ -78,6 +78,18 @@ SERVICES: Final = {
 
 
 @pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let one worker have all that needs the ring, from the start: it mostly waits, and nobody can share it.
+
+    Everything else goes to whoever is free, a file at a time.
+    """
+    of_ring = {item.path for item in items if "ring" in getattr(item, "fixturenames", ())}
+    items.sort(key=lambda item: item.path not in of_ring)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ring" if item.path in of_ring else item.path.stem))
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         (name,) = mark.args
