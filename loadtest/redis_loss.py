@@ -34,8 +34,8 @@ HELD: Final = 5_000
 
 NEW_ONE_IN: Final = 20
 RATE: Final = 300
-"""Lookups a second: what the ring alone, on the two processors that it shares with the node and the load, answers without
-a queue. With more than that, what is measured is how long a queue grows."""
+"""Lookups a second: what the ring alone, on the two processors that it shares with the node and the load, answers
+without a queue. With more than that, what is measured is how long a queue grows."""
 
 SECONDS: Final = 6
 ROUNDS: Final = 3
