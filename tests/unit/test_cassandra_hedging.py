@@ -52,9 +52,13 @@ def test_one_slow_answer_in_a_thousand_changes_little() -> None:
     assert hedging.delay == 0.01
 
 
-def test_another_node_is_one_of_the_same_data_centre_also_one_that_seems_down() -> None:
+def test_another_node_is_one_of_the_same_data_centre_that_is_up() -> None:
     nodes = Nodes("one")
-    for added, has_others in ((Node("far", "elsewhere"), False), (Node("down", is_up=False), True)):
+    for added, has_others in (
+        (Node("far", "elsewhere"), False),
+        (Node("down", is_up=False), False),
+        (Node("two"), True),
+    ):
         nodes.nodes.append(added)
         hedging = hedging_of(nodes)
         assert hedging.has_others is has_others

@@ -63,9 +63,8 @@ class Hedging:
             self._look()
 
     def _look(self) -> None:
-        # Also those that seem down: what the driver believes is late both ways, and when a node is lost, its queries
-        # are what shall be asked elsewhere.
-        self.has_others = sum(each.datacenter == self._datacenter for each in self._metadata.all_hosts()) > 1
+        here = [each for each in self._metadata.all_hosts() if each.datacenter == self._datacenter]
+        self.has_others = sum(each.is_up is not False for each in here) > 1
 
 
 def percentile(seconds: "deque[float] | list[float]", which: int) -> float:
