@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from tests.services.rings import RunningRing
 
 NOT_RUN: Final = "NOT RUN: "
-_AFTER_THE_RING: Final = 5
-"""How nice the worker is that does not have the ring."""
 
 # How fast examples are made and tried is this machine's business: nothing is timed by a test.
 hypothesis.settings.register_profile(
@@ -93,7 +91,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    _give_way(item)
     for mark in item.iter_markers("needs"):
         (name,) = mark.args
         service = SERVICES[name]
@@ -103,13 +100,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if os.environ.get("CI") == "true":
             pytest.fail(said, pytrace=False)
         pytest.skip(said)
-
-
-def _give_way(item: pytest.Item) -> None:
-    """Leave the processors to the other worker: what a ring does within a second, it does on three Java machines."""
-    groups = {mark.args[0] for mark in item.iter_markers("xdist_group")}
-    if "PYTEST_XDIST_WORKER" in os.environ and "ring" not in groups and os.nice(0) < _AFTER_THE_RING:
-        os.nice(_AFTER_THE_RING)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
