@@ -8,6 +8,10 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cassandra import ProtocolVersion
+from cassandra.cqltypes import BytesType, ListType
+from cassandra.protocol import ColumnMetadata
+from cassandra.query import BoundStatement, PreparedStatement
 from prometheus_client import CollectorRegistry
 
 from resolver.clock import Clock, SystemClock
@@ -58,34 +62,19 @@ class Nodes:
         return self.nodes
 
 
-class Bound:
-    """A statement with its values, the nodes that are wanted, and the one that was asked already."""
-
-    wanted: Sequence[Node] = ()
-    avoided: Node | None = None
-
-    def __init__(self, statement: Statement, values: Sequence[Any]) -> None:
-        self.statement = statement
-        self.values = values
-
-
-class Prepared:
-    """A statement that can be bound."""
-
-    is_idempotent = False
-
-    def __init__(self, statement: Statement) -> None:
-        self.statement = statement
-
-    def bind(self, values: Sequence[Any]) -> Bound:
-        return Bound(self.statement, values)
+def prepared(statement: Statement) -> PreparedStatement:
+    """Prepare a statement of one value, a list of blobs, as a node does it."""
+    columns = [ColumnMetadata("small", "records", "keys", ListType.apply_parameters((BytesType,)))]
+    return PreparedStatement(columns, b"", None, statement.cql, "small", ProtocolVersion.V5, None, None)
 
 
 class Future:
     """What is under way."""
 
-    def __init__(self, bound: Bound, node: Node) -> None:
-        self.bound = bound
+    def __init__(self, bound: BoundStatement, way: Way, node: Node) -> None:
+        (value,) = bound.values
+        self.names: list[bytes] = ListType.apply_parameters((BytesType,)).from_binary(value, ProtocolVersion.V5)
+        self.way = way
         self.attempted_hosts = [node]
         self.result: Sequence[Any] | BaseException | None = None
         self._callbacks: tuple[Callable[..., None], Callable[..., None]] | None = None
@@ -119,28 +108,29 @@ class SmallDriver:
         self.error: BaseException | None = None
         self._has_come = asyncio.Event()
 
-    def execute_async(self, bound: Bound, *, execution_profile: Way) -> Future:
-        nodes = [node for node in self.metadata.nodes if node != bound.avoided]
-        future = Future(bound, next((node for node in bound.wanted if node in nodes), nodes[0]))
+    def execute_async(self, bound: BoundStatement, *, execution_profile: Way) -> Future:
+        avoided: Node | None = getattr(bound, "avoided", None)
+        wanted: Sequence[Node] = getattr(bound, "wanted", ())
+        nodes = [node for node in self.metadata.nodes if node != avoided]
+        future = Future(bound, execution_profile, next((node for node in wanted if node in nodes), nodes[0]))
         self.asked.append(future)
         self._has_come.set()
         if not self.is_held:
-            future.result = self.answer(bound, execution_profile)
+            future.result = self.answer(future)
         return future
 
-    def answer(self, bound: Bound, way: Way) -> Sequence[Any] | BaseException:
+    def answer(self, future: Future) -> Sequence[Any] | BaseException:
         if self.error is not None:
             return self.error
-        held = self.rows.get(way, {})
-        (names,) = bound.values
-        return [(name, *held[name]) for name in dict.fromkeys(names) if name in held]
+        held = self.rows.get(future.way, {})
+        return [(name, *held[name]) for name in dict.fromkeys(future.names) if name in held]
 
     def release(self) -> None:
         """Answer everything that waits, and from now on at once."""
         self.is_held = False
         for future in self.asked:
             if future.result is None:
-                future.land(self.answer(future.bound, future.bound.statement.way))
+                future.land(self.answer(future))
 
     async def has_asked(self, count: int) -> None:
         """Wait until so many statements were executed."""
@@ -151,7 +141,7 @@ class SmallDriver:
     @property
     def widths(self) -> list[int]:
         """How many names stood in each query."""
-        return [len(future.bound.values[0]) for future in self.asked]
+        return [len(future.names) for future in self.asked]
 
 
 def asking_of(
@@ -162,7 +152,7 @@ def asking_of(
     metrics = HedgingMetrics(registry)
     return Asking(
         driver,
-        {each: Prepared(each) for each in ALL},
+        {each: prepared(each) for each in ALL},
         Border("small", clock=clock, registry=registry),
         patience=dict.fromkeys(Way, patience),
         hedging={

@@ -2,15 +2,22 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
+from functools import partial
 
 import pytest
-from cassandra import InvalidRequest, OperationTimedOut, ReadTimeout, Unavailable
+from cassandra import InvalidRequest, OperationTimedOut, ProtocolVersion, ReadTimeout, Unavailable
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionShutdown
+from cassandra.cqltypes import lookup_casstype
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from resolver.bounds import IDENTIFIER_BYTES
 from resolver.clock import SetClock
 from resolver.errors import Fault, Reason
+from resolver.store.cassandra.asking import Asking, Quiet, Row, blobs
 from resolver.store.cassandra.border import Border
 from resolver.store.cassandra.statements import FULL_SURE, PUBLIC_NEAR, PUT_RECORD, Way
 from tests.small_driver import SmallDriver, asking_of
@@ -148,3 +155,76 @@ async def test_a_kind_of_failure_is_logged_once_a_second(
     border.fault(Unavailable("few", consistency=1))
     assert len(caplog.records) == 3
     assert counted(registry, "failures", kind="unavailable") == 101
+
+
+@given(st.lists(st.binary(max_size=300) | st.just(bytes(IDENTIFIER_BYTES)), max_size=100))
+def test_a_list_of_blobs_is_encoded_as_the_driver_does_it(keys: list[bytes]) -> None:
+    assert blobs(keys) == lookup_casstype("ListType(BytesType)").serialize(keys, ProtocolVersion.V5)
+
+
+class Lists:
+    """Three lists that are asked together, each answer held back until the test brings it from another thread."""
+
+    def __init__(self, registry: CollectorRegistry, *, patience: float = 5.0, delay: float = 5.0) -> None:
+        self.driver = SmallDriver("one", "two", rows={Way.NEAR: {b"%d" % name: (b"",) for name in range(3)}})
+        self.driver.is_held = True
+        self.asking: Asking = asking_of(self.driver, registry, patience=patience)
+        self.asking.hedging[Way.NEAR].delay = delay
+        self.quiet: Quiet = []
+        self.landed: dict[int, Sequence[Row] | Fault] = {}
+        self.have_landed = asyncio.Event()
+        for name in range(3):
+            self.quiet.append(None)
+            self.asking.send_list(PUBLIC_NEAR, [b"%d" % name], partial(self.land, name), quiet=self.quiet)
+
+    def land(self, name: int, rows: Sequence[Row], fault: Fault | None) -> None:
+        self.landed[name] = fault or rows
+        if len(self.landed) == len(self.driver.asked):
+            self.have_landed.set()
+
+    async def bring(self, name: int, error: Exception | None = None) -> set[int]:
+        """Bring one, and tell which have landed when the loop has had its chance."""
+        future = self.driver.asked[name]
+        await asyncio.to_thread(future.land, error or self.driver.answer(future))
+        await asyncio.sleep(0)
+        return set(self.landed)
+
+
+async def test_answers_that_are_of_use_together_wake_the_loop_once(registry: CollectorRegistry) -> None:
+    lists = Lists(registry)
+    assert await lists.bring(2) == set()
+    assert await lists.bring(0) == set()
+    assert await lists.bring(1) == {0, 1, 2}
+    assert lists.landed == {name: [(b"%d" % name, b"")] for name in range(3)}
+
+
+async def test_a_failure_wakes_the_loop_at_once_and_so_does_all_that_comes_after(registry: CollectorRegistry) -> None:
+    lists = Lists(registry)
+    assert await lists.bring(0) == set()
+    assert await lists.bring(1, ConnectionShutdown("gone")) == {0, 1}
+    assert isinstance(lists.landed[1], Fault)
+    assert await lists.bring(2) == {0, 1, 2}
+
+
+async def test_once_every_answer_is_of_use_each_wakes_the_loop(registry: CollectorRegistry) -> None:
+    lists = Lists(registry)
+    assert await lists.bring(0) == set()
+    lists.quiet.clear()
+    assert await lists.bring(1) == {0, 1}
+    assert await lists.bring(2) == {0, 1, 2}
+
+
+async def test_what_has_come_quietly_is_not_asked_of_a_second_node(registry: CollectorRegistry) -> None:
+    lists = Lists(registry, delay=0.05)
+    assert await lists.bring(0) == set()
+    await lists.driver.has_asked(5)
+    assert [future.names for future in lists.driver.asked[3:]] == [[b"1"], [b"2"]]
+    assert lists.landed == {0: [(b"0", b"")]}
+
+
+async def test_what_has_come_quietly_is_not_given_up(registry: CollectorRegistry) -> None:
+    lists = Lists(registry, patience=0.05)
+    assert await lists.bring(0) == set()
+    await lists.have_landed.wait()
+    assert [isinstance(lists.landed[name], Fault) for name in range(3)] == [False, True, True]
+    assert counted(registry, "failures", kind="timeout") == 2

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from cassandra.policies import RoundRobinPolicy
+from cassandra.query import SimpleStatement
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -14,7 +15,7 @@ from resolver.store.cassandra.placing import Placing
 from resolver.store.cassandra.records import WIDTH_MIN, Records
 from resolver.store.cassandra.settings import CassandraSettings
 from resolver.store.cassandra.statements import PUBLIC_NEAR, Way
-from tests.small_driver import Bound, Node, Nodes, SmallDriver, TokenMap, asking_of
+from tests.small_driver import Node, Nodes, SmallDriver, TokenMap, asking_of
 
 THIRDS = [-HASH_MAX // 3, HASH_MAX // 3, HASH_MAX]
 KEYS = [b"%04d" % number for number in range(1_000)]
@@ -86,7 +87,7 @@ async def test_each_node_gets_lists_of_its_own_and_every_caller_all_of_its_keys(
     assert found == [KEYS, *([key] for key in KEYS)]
     held = {nodes[0]: set(keys) for nodes, keys in placing.places(KEYS)}
     for future in driver.asked:
-        assert set(future.bound.values[0]) <= held[future.attempted_hosts[0]]
+        assert set(future.names) <= held[future.attempted_hosts[0]]
     assert len({future.attempted_hosts[0] for future in driver.asked}) == 3
 
 
@@ -104,7 +105,7 @@ async def test_few_keys_are_asked_of_each_node_at_once_and_wait_only_where_that_
     waits = asyncio.ensure_future(records.public(of_one[:1], confirmed=False))
     goes = asyncio.ensure_future(records.public(of_other[:1], confirmed=False))
     await driver.has_asked(sent + 1)
-    assert driver.asked[-1].bound.values[0] == of_other[:1]
+    assert driver.asked[-1].names == of_other[:1]
     driver.release()
     assert await waits == of_one[:1]
     assert await goes == of_other[:1]
@@ -116,7 +117,7 @@ def test_a_node_that_is_wanted_comes_first_and_one_that_was_asked_comes_last() -
     child = RoundRobinPolicy()
     child.populate(None, nodes)
     policy = Directed(child)
-    bound = Bound(PUBLIC_NEAR, ())
+    bound = SimpleStatement(PUBLIC_NEAR.cql)
     assert {next(policy.make_query_plan(None, bound)) for _ in range(6)} == set(nodes)
     bound.wanted = [nodes[1], nodes[0]]
     assert [list(policy.make_query_plan(None, bound)) for _ in range(6)] == [[nodes[1], nodes[0], nodes[2]]] * 6

@@ -105,6 +105,40 @@ async def test_no_more_queries_are_in_flight_than_is_set() -> None:
     assert await batch == BODIES
 
 
+async def test_an_answer_makes_room_for_keys_that_wait_also_where_it_is_one_of_several() -> None:
+    driver = holding(near=ROWS)
+    driver.is_held = True
+    records = records_of(driver, queries=8)
+    batch = asyncio.ensure_future(records.public(KEYS[:800], confirmed=False))
+    await driver.has_asked(8)
+    first, *_ = driver.asked
+    waits = asyncio.ensure_future(records.public(KEYS[800:], confirmed=False))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await asyncio.to_thread(first.land, driver.answer(first))
+    await driver.has_asked(9)
+    driver.release()
+    assert await batch == BODIES[:800]
+    assert await waits == BODIES[800:]
+
+
+async def test_a_list_that_fails_ends_its_batch_at_once_and_holds_up_nobody() -> None:
+    driver = holding(near=ROWS)
+    driver.is_held = True
+    records = records_of(driver, queries=8)
+    batch = asyncio.ensure_future(records.public(KEYS[:800], confirmed=False))
+    await driver.has_asked(8)
+    for future in driver.asked[:3]:
+        await asyncio.to_thread(future.land, driver.answer(future))
+    await asyncio.to_thread(driver.asked[3].land, Unavailable("few", consistency=1))
+    with pytest.raises(Fault):
+        await batch
+    waits = asyncio.ensure_future(records.public(KEYS[:1], confirmed=False))
+    await driver.has_asked(9)
+    driver.release()
+    assert await waits == BODIES[:1]
+
+
 async def test_more_keys_than_may_wait_are_refused_and_the_others_served() -> None:
     driver = holding(near=ROWS)
     driver.is_held = True
@@ -124,7 +158,7 @@ async def test_what_the_nearest_replica_does_not_have_is_asked_of_a_quorum() -> 
     driver = holding(near={b"a": (b"1",), b"c": (b"3",)}, sure={b"b": (b"2",)})
     records = records_of(driver, registry)
     assert await records.public([b"a", b"b", b"c", b"d"], confirmed=False) == [b"1", b"2", b"3", None]
-    asked = [(future.bound.statement.way, future.bound.values[0]) for future in driver.asked]
+    asked = [(future.way, future.names) for future in driver.asked]
     assert asked == [(Way.NEAR, [b"a", b"b", b"c", b"d"]), (Way.SURE, [b"b", b"d"])]
     assert registry.get_sample_value("topnode_cassandra_found_late_total") == 1
 
@@ -132,7 +166,7 @@ async def test_what_the_nearest_replica_does_not_have_is_asked_of_a_quorum() -> 
 async def test_what_shall_be_confirmed_is_asked_of_a_quorum_only() -> None:
     driver = holding(near={b"a": (b"old",)}, sure={b"a": (b"new",)})
     assert await records_of(driver).public([b"a", b"b"], confirmed=True) == [b"new", None]
-    assert [future.bound.statement.way for future in driver.asked] == [Way.SURE]
+    assert [future.way for future in driver.asked] == [Way.SURE]
 
 
 async def test_a_full_body_of_another_version_than_the_public_one_is_void() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from resolver.errors import Fault, Reason
-from resolver.store.cassandra.asking import Asking, Row
+from resolver.store.cassandra.asking import Asking, Quiet, Row
 from resolver.store.cassandra.layout import has_version_of
 from resolver.store.cassandra.placing import Placing
 from resolver.store.cassandra.settings import QUERIES_MIN, CassandraSettings
@@ -102,13 +102,17 @@ def _full_bodies(rows: Sequence[Row]) -> Bodies:
 
 
 class _Call:
-    """What one caller wants: how many keys have not come back, and what has."""
+    """What one caller wants: how many keys have not come back, and what has.
 
-    __slots__ = ("done", "found", "left")
+    `quiet` is shared by its lists that hold nobody else's keys.
+    """
+
+    __slots__ = ("done", "found", "left", "quiet")
 
     def __init__(self, count: int, done: "asyncio.Future[Bodies]") -> None:
         self.left = count
         self.found: list[Bodies] = []
+        self.quiet: Quiet = []
         self.done = done
 
     def land(self, count: int, bodies: Bodies, fault: Fault | None) -> None:
@@ -195,6 +199,7 @@ class _Gathering:
         self._keys = metrics.keys.labels(statement.way.value)
         self._lanes: defaultdict[Host | None, _Lane] = defaultdict(_Lane)
         self._is_due = False
+        self._hushed: set[_Call] = set()
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -219,6 +224,8 @@ class _Gathering:
             return await call.done
         finally:
             overdue.cancel()
+            self._hushed.discard(call)
+            call.quiet.clear()
 
     def _be_due(self) -> None:
         """Send at the end of this turn, together with what others want by then."""
@@ -239,7 +246,22 @@ class _Gathering:
                 lane.in_flight += 1
                 self._queries.inc()
                 self._keys.inc(len(keys))
-                self._asking.send(self._statement, (keys,), partial(self._land, lane, calls), nodes=lane.nodes)
+                landed = partial(self._land, lane, calls)
+                quiet = self._hush(calls)
+                self._asking.send_list(self._statement, keys, landed, nodes=lane.nodes, quiet=quiet)
+        if self.waiting:
+            # Now every answer is of use: it makes room for another query.
+            for call in self._hushed:
+                call.quiet.clear()
+
+    def _hush(self, calls: Sequence[tuple[_Call, int]]) -> Quiet | None:
+        """Let the loop sleep until all lists of one caller have come, where this is one of several."""
+        call, count = calls[0]
+        if len(calls) > 1 or count == call.left:
+            return None
+        call.quiet.append(None)
+        self._hushed.add(call)
+        return call.quiet
 
     def _land(self, lane: _Lane, calls: list[tuple[_Call, int]], rows: Sequence[Row], fault: Fault | None) -> None:
         """Hand out what has come."""
