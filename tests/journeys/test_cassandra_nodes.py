@@ -34,6 +34,13 @@ CALLERS: Final = 16
 WORST: Final = 1.0
 """Seconds that a call may take while a node is lost."""
 
+RECKONED: Final = 6
+"""Seconds after which a node knows of a table that is new when a read asks another replica.
+
+It reckons that every `read_request_timeout`, 5 s in such a ring. Until then it waits for half of that, which is
+longer than a lookup does: whatever it asks of a node that was just lost counts as not answered.
+"""
+
 
 @pytest.fixture
 def settings(ring: RunningRing) -> Iterator[CassandraSettings]:
@@ -96,6 +103,7 @@ async def reading(settings: CassandraSettings, registry: CollectorRegistry) -> A
         made = writes([key.decode() for key in KEYS])
         version = wire.version_field(1)
         await carrier.carry([(PUT_RECORD, (each.key, each.public + version, 1))] for each in made)
+        await asyncio.sleep(RECKONED)
         yield CassandraReader(session, settings, registry)
     finally:
         session.close()
