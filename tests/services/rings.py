@@ -12,12 +12,14 @@ import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from cassandra import ConsistencyLevel
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
-from cassandra.policies import DCAwareRoundRobinPolicy
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
+from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy
+from cassandra.pool import Host
 
 from deploy.cassandra.ring import Ring, RingError
 from tests.running_node import wait_until
@@ -82,6 +84,11 @@ class RunningRing:
             if self.ring.pid(node):
                 self.resume(node)
         self._command("start")
+        if self._connected is not None:
+            # Else the next statement may find no node but the one that the next test kills.
+            cluster, session = self._connected
+            for host in cluster.metadata.all_hosts():
+                wait_until(partial(_reaches, session, host), 90, what=f"{host} by the connection of `cql`")
         self._is_disturbed = False
 
     def _command(self, *arguments: str) -> None:
@@ -114,6 +121,7 @@ class RunningRing:
                 execution_profiles={EXEC_PROFILE_DEFAULT: profile},
                 connect_timeout=30,
                 control_connection_timeout=30,
+                reconnection_policy=ConstantReconnectionPolicy(1, max_attempts=None),
             )
             self._connected = cluster, cluster.connect()
         _, session = self._connected
@@ -123,6 +131,18 @@ class RunningRing:
         """Let go of the connections that `cql` has opened."""
         if self._connected is not None:
             self._connected[0].shutdown()
+
+
+def _reaches(session: Session, host: Host) -> bool:
+    """Does a node answer on the connections that there are?
+
+    Asked, and not looked up: the driver learns only from what it sends that a connection is dead.
+    """
+    try:
+        session.execute("SELECT key FROM system.local", host=host)
+    except NoHostAvailable:
+        return False
+    return True
 
 
 @contextmanager
