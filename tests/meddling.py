@@ -18,6 +18,7 @@ _SEGMENT_HEADER: Final = 6  # 17 bits of length, flags, CRC-24; little-endian
 _SEGMENT_CRC: Final = 4
 _ERROR, _STARTUP, _READY, _AUTHENTICATE, _QUERY, _RESULT, _PREPARE, _EXECUTE, _BATCH = 0, 1, 2, 3, 7, 8, 9, 10, 13
 _EXECUTED: Final = frozenset((_EXECUTE, _BATCH))
+_QUIET_SECONDS: Final = 60
 _ANSWERED: Final = frozenset((_QUERY, _PREPARE, _EXECUTE, _BATCH))
 
 
@@ -45,9 +46,7 @@ class Meddler:
         self._how = How.PASS
         self._after = 0
         self._held: list[tuple[StreamWriter, bytes]] = []
-        self._awaited = 0
-        self._is_quiet = asyncio.Event()
-        self._is_quiet.set()
+        self._owed: set[_Owed] = set()
         self._has_swallowed = asyncio.Event()
         self._open: set[StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -91,7 +90,9 @@ class Meddler:
 
     async def quiet(self) -> None:
         """Wait until the node has answered all that has reached it."""
-        await self._is_quiet.wait()
+        async with asyncio.timeout(_QUIET_SECONDS):
+            for owed in tuple(self._owed):
+                await owed.is_nothing.wait()
 
     # --- connections -------------------------------------------------------------------------------------------
 
@@ -101,19 +102,28 @@ class Meddler:
             return
         node_reader, node = await asyncio.open_connection(*self._target)
         self._open |= {client, node}
-        ways = [
-            asyncio.create_task(self._to_node(client_reader, client, node)),
-            asyncio.create_task(self._to_client(node_reader, client)),
-        ]
-        self._tasks.update(ways)
-        _, others = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for task in others:
+        owed = _Owed()
+        self._owed.add(owed)
+        from_node = asyncio.create_task(self._to_client(node_reader, client, owed))
+        from_client = asyncio.create_task(self._to_node(client_reader, client, node, owed))
+        # What the node was given it answers, whether anybody waits for it or not.
+        answered = asyncio.create_task(self._answered(from_client, owed))
+        ways = {from_node, from_client, answered}
+        self._tasks |= ways
+        await asyncio.wait((from_node, answered), return_when=asyncio.FIRST_COMPLETED)
+        for task in ways:
             task.cancel()
+        self._owed.remove(owed)
+        owed.forget()
         client.close()
-        # What a node was given it works through, whether anybody waits for it or not.
         node.close()
 
-    async def _to_node(self, reader: StreamReader, client: StreamWriter, node: StreamWriter) -> None:
+    async def _answered(self, from_client: asyncio.Task[None], owed: "_Owed") -> None:
+        """Wait until nothing more comes from a client, and all that came is answered."""
+        await asyncio.wait((from_client,))
+        await owed.is_nothing.wait()
+
+    async def _to_node(self, reader: StreamReader, client: StreamWriter, node: StreamWriter, owed: "_Owed") -> None:
         messages = _Messages(reader, framed_behind=(_STARTUP,))
         while not client.is_closing():
             octets, kinds = await messages.next()
@@ -122,17 +132,17 @@ class Meddler:
             if executed and self._acts() and self._how is How.CUT:
                 self._end()
                 return
-            self._expect(sum(kind in _ANSWERED for kind in kinds))
+            owed.more(sum(kind in _ANSWERED for kind in kinds))
             if executed and self._acts() and self._how in {How.HOLD, How.HOLD_ONE} and self._may_hold():
                 self._held.append((node, octets))
             else:
                 node.write(octets)
 
-    async def _to_client(self, reader: StreamReader, client: StreamWriter) -> None:
+    async def _to_client(self, reader: StreamReader, client: StreamWriter, owed: "_Owed") -> None:
         messages = _Messages(reader, framed_behind=(_READY, _AUTHENTICATE))
         while True:
             octets, kinds = await messages.next()
-            self._expect(-sum(kind in (_ERROR, _RESULT) for kind in kinds))
+            owed.more(-sum(kind in (_ERROR, _RESULT) for kind in kinds))
             if self._how is How.SWALLOW and self._acts():
                 self._has_swallowed.set()
                 continue
@@ -150,17 +160,31 @@ class Meddler:
     def _acts(self) -> bool:
         return self._how is not How.PASS and self.requests > self._after
 
-    def _expect(self, answers: int) -> None:
-        self._awaited += answers
-        if self._awaited > 0:
-            self._is_quiet.clear()
-        else:
-            self._is_quiet.set()
-
     def _end(self) -> None:
         for writer in self._open:
             writer.close()
         self._open.clear()
+
+
+class _Owed:
+    """The answers that a node owes over one connection; it owes nothing over one that has ended."""
+
+    def __init__(self) -> None:
+        self.is_nothing = asyncio.Event()
+        self.forget()
+
+    def more(self, answers: int) -> None:
+        """So many more are owed, or less."""
+        self._count += answers
+        if self._count > 0:
+            self.is_nothing.clear()
+        else:
+            self.is_nothing.set()
+
+    def forget(self) -> None:
+        """Owe nothing."""
+        self._count = 0
+        self.is_nothing.set()
 
 
 class _Messages:
