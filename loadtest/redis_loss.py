@@ -35,7 +35,7 @@ HELD: Final = 5_000
 NEW_ONE_IN: Final = 20
 RATE: Final = 800
 SECONDS: Final = 6
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 CONNECTIONS: Final = 8
 
 _CONFIG: Final = """\
@@ -70,7 +70,9 @@ def measured(settings: CassandraSettings, folder: Path) -> Figures:
     key = PrivateKey.generate()
     key.to_file(folder / "journal.pem")
     uvloop.run(_filled(settings, key))
-    return figures_of([_round(settings, folder, number) for number in range(ROUNDS)])
+    # The first does not count: a ring that has just started is still compiling what it reads with.
+    _, *rounds = [_round(settings, folder, number) for number in range(1 + ROUNDS)]
+    return figures_of(rounds)
 
 
 def figures_of(rounds: list[Loss]) -> Figures:
