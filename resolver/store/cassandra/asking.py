@@ -165,8 +165,10 @@ class Asking:
 
 def blobs(keys: Sequence[bytes]) -> bytes:
     """Encode a list of blobs as CQL has it (native protocol 4, section 6.11): their number, each with its length."""
-    heads = _HEADS
-    return b"".join([len(keys).to_bytes(4, "big"), *[part for key in keys for part in (heads[len(key)], key)]])
+    parts = [len(keys).to_bytes(4, "big")] * (1 + 2 * len(keys))
+    parts[1::2] = map(_HEADS.__getitem__, map(len, keys))
+    parts[2::2] = keys
+    return b"".join(parts)
 
 
 class _Flight:

@@ -73,7 +73,7 @@ class Records:
         metrics = RecordsMetrics(registry)
         self._near, self._sure, self._full = ways = [
             _Gathering(asking, placing, statement, shape, settings, metrics)
-            for statement, shape in ((PUBLIC_NEAR, dict), (PUBLIC_SURE, dict), (FULL_SURE, _full_bodies))
+            for statement, shape in ((PUBLIC_NEAR, None), (PUBLIC_SURE, None), (FULL_SURE, _full_bodies))
         ]
         metrics.in_flight.set_function(lambda: sum(each.in_flight for each in ways))
         metrics.waiting.set_function(lambda: sum(each.waiting for each in ways))
@@ -97,8 +97,8 @@ class Records:
         return list(map((await self._full.fetch(keys)).get, keys))
 
 
-def _full_bodies(rows: Sequence[Row]) -> Bodies:
-    return {key: full if has_version_of(full, public) else public for key, public, full in rows}
+def _full_bodies(rows: Sequence[Row]) -> Sequence[Row]:
+    return [(key, full if has_version_of(full, public) else public) for key, public, full in rows]
 
 
 class _Call:
@@ -111,21 +111,26 @@ class _Call:
 
     def __init__(self, count: int, done: "asyncio.Future[Bodies]") -> None:
         self.left = count
-        self.found: list[Bodies] = []
+        self.found: Bodies = {}
         self.quiet: Quiet = []
         self.done = done
 
-    def land(self, count: int, bodies: Bodies, fault: Fault | None) -> None:
-        """Take what has come back for so many of the keys."""
+    def land(self, count: int, bodies: Bodies | Sequence[Row]) -> None:
+        """Take what has come back for so many of the keys: a dict of what others asked for too, or its own rows."""
         if self.done.done():
             return
-        if fault is not None:
-            self.done.set_exception(fault.anew())
+        if count == self.left and not self.found and isinstance(bodies, dict):
+            self.done.set_result(bodies)
             return
-        self.found.append(bodies)
+        self.found.update(bodies)
         self.left -= count
         if not self.left:
-            self.done.set_result(bodies if len(self.found) == 1 else _merged(self.found))
+            self.done.set_result(self.found)
+
+    def fail(self, fault: Fault) -> None:
+        """Take that some of the keys have not come back."""
+        if not self.done.done():
+            self.done.set_exception(fault.anew())
 
 
 class _Wish:
@@ -183,7 +188,7 @@ class _Gathering:
         asking: Asking,
         placing: Placing,
         statement: Statement,
-        shape: Callable[[Sequence[Row]], Bodies],
+        shape: Callable[[Sequence[Row]], Sequence[Row]] | None,
         settings: CassandraSettings,
         metrics: RecordsMetrics,
     ) -> None:
@@ -267,9 +272,14 @@ class _Gathering:
         """Hand out what has come."""
         self.in_flight -= 1
         lane.in_flight -= 1
-        bodies = self._shape(rows)
-        for call, count in calls:
-            call.land(count, bodies, fault)
+        if fault is not None:
+            for call, _ in calls:
+                call.fail(fault)
+        else:
+            pairs = rows if self._shape is None else self._shape(rows)
+            bodies: Bodies | Sequence[Row] = dict(pairs) if len(calls) > 1 else pairs
+            for call, count in calls:
+                call.land(count, bodies)
         if self.waiting:
             self._be_due()
 
@@ -286,10 +296,3 @@ def share(waiting: int, free: int, widest: int) -> int:
     if free > 0:
         return min(waiting, widest, max(WIDTH_MIN, -(-waiting // free)))
     return min(waiting, widest) if waiting >= WIDTH_MIN else 0
-
-
-def _merged(found: Sequence[Bodies]) -> Bodies:
-    merged: Bodies = {}
-    for each in found:
-        merged.update(each)
-    return merged
