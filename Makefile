@@ -13,7 +13,7 @@ SITE    = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.run ## a top-level node with a million registrations, answering over gRPC
+demo: $(VENV)/.run ## a node with a million registrations, and nodes below it that join, fail and come back
 	$(BIN)/topnode demo
 
 test: $(VENV)/.dev ## all tests that this machine can run; what it cannot is listed at the end
@@ -37,8 +37,9 @@ drift: $(VENV)/.dev ## is what is generated the same as what is committed?
 	$(BIN)/pytest tests/habits/test_generated.py
 	$(BIN)/python -m nodes.reference --check
 
-bench: $(VENV)/.dev ## benchmarks: tables here, JSON in build/bench.json and build/bench-ring.json
+bench: $(VENV)/.dev ## benchmarks: tables here, JSON in build/bench*.json
 	$(BIN)/python -m loadtest.bench --json build/bench.json
+	$(BIN)/python -m loadtest.federation --json build/bench-federation.json
 	$(BIN)/python -m loadtest.ring --json build/bench-ring.json
 
 cluster: $(VENV)/.run ## Redis, Cassandra and a top-level node on this machine, until Ctrl-C

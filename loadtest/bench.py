@@ -18,7 +18,7 @@ from typing import Final
 import uvloop
 from rich.console import Console
 
-from loadtest import gathering, local, proofs, registering, servers, suspending, workload
+from loadtest import counting, gathering, local, proofs, registering, servers, suspending, workload
 from loadtest.cores import on_generator_cores
 from loadtest.driver import Call, Driven, Loop
 from loadtest.figures import Bar, Figures, Transport
@@ -80,6 +80,8 @@ def _measure(folder: Path, console: Console) -> Figures:
         _promise_silence(uvloop.run(suspending.measure(store, RECORDS, status.update)), figures)
     with console.status("single lookups, gathered and not"):
         _promise_gathering(uvloop.run(_gathered(store)), figures)
+    with console.status("lookups, counted and not"):
+        _note_counting(asyncio.run(counting.measure(folder / "counted")), figures)
     with console.status("memory of the cache"):
         figures.bars.append(_ceiling("cache overhead, bytes an entry", local.cache_overhead(200_000), 300))
     with console.status("a store of 10,000,000 records"):
@@ -143,6 +145,11 @@ def _promise_gathering(found: gathering.Gathered, figures: Figures) -> None:
     figures.notes["one call each, records read too"] = found.one_each_read_too
     figures.notes["gathered, records read too"] = found.gathered_read_too
     figures.bars.append(_floor("client's gathered lookups, of one call each", found.ratio, 20))
+
+
+def _note_counting(found: dict[int, dict[str, float]], figures: Figures) -> None:
+    for batch, medians in found.items():
+        figures.notes[f"counting adds to a lookup, batches of {batch:,}, ns"] = medians["added"]
 
 
 def _promise_growth(folder: Path, figures: Figures) -> None:

@@ -108,6 +108,17 @@ async def build_store(path: Path, count: int) -> None:
         writer.close()
 
 
+async def build_store_of(path: Path, records: Sequence[Write], rows: Sequence[Prefix], *, node: str) -> None:
+    """Make a store with these records and prefixes, on which a node with this identifier can be started."""
+    writer = EmbeddedWriter.open(path, owner=Owner.here("benchmark", clock=SystemClock()))
+    try:
+        journal = await Journal.open(writer, kept_key(path / JOURNAL_FILE), origin_of(node))
+        for entry in (*_entries((), rows), *_entries(records)):
+            await journal.commit([entry])
+    finally:
+        writer.close()
+
+
 async def fill(store: Store, key: PrivateKey, count: int) -> None:
     """Put so many records into an empty store, in a journal that is signed by this key."""
     journal = await Journal.open(store, key, origin_of("top"))

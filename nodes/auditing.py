@@ -18,6 +18,7 @@ from registry.rebuild import Finding, Rebuilt, Source, Tell, Trust, rebuild, ref
 from registry.ring_audit import check_loads, compare_ring
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
+from resolver.store.counts import copy_counts
 from resolver.store.embedded import EmbeddedWriter, Owner
 from resolver.store.embedded.border import Border
 from resolver.store.embedded.opening import sync_folder
@@ -180,6 +181,10 @@ async def rebuild_store(source: Path, target: Path, trust: Trust, *, clock: Cloc
         for name in (OPERATOR_FILE, JOURNAL_FILE):
             _copy_key(source / name, folder)
         with closing(_own(folder, clock)) as writer:
+            # What was asked stands in no journal; nor does what of it the node above has been told already. Counts
+            # come first: they must not have counted what is not in the journal as it is read afterwards.
+            await writer.counts.take_over(held.counted())
+            await held.renew()
             return await rebuild(held, writer, trust, note=refuse, tell=told(PLANNING))
 
 
@@ -194,6 +199,8 @@ async def rebuild_ring(settings: NodeSettings, target: Path, trust: Trust, *, cl
             _copy_key(settings.data / OPERATOR_FILE, folder)
             PrivateKey.from_file(settings.registry.key or settings.data / JOURNAL_FILE).to_file(folder / JOURNAL_FILE)
             with closing(_own(folder, clock)) as writer:
+                await copy_counts(held.counts, writer.counts)
+                await held.renew()
                 return await rebuild(held, writer, trust, note=refuse, tell=told(PLANNING))
 
 

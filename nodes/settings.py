@@ -2,20 +2,24 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from nodes import layers
 from nodes.listening import Address
 from nodes.logs import LogSettings
+from nodes.probing.settings import ProbingSettings
 from nodes.serving.restarts import RestartSettings
+from nodes.upward.identity import check_upward
+from nodes.upward.settings import UpwardSettings
 from registry.keyring import check_journal_key, read_operators
 from registry.settings import RegistrySettings
 from resolver.cache.memory import MemorySettings
 from resolver.cache.redis.settings import RedisSettings
 from resolver.chain import ChainSettings
 from resolver.errors import Fault, Reason
+from resolver.federation.settings import FederationSettings
 from resolver.following import FollowingSettings
 from resolver.front.grpc import FrontSettings
 from resolver.rpc.serving import ServingSettings
@@ -25,9 +29,15 @@ from resolver.store.shared import SharedSettings
 
 WORKERS_MAX: Final = 1_024
 
+TIER: Final = "tier"
+"""The one setting that the command alone says."""
+
 
 class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What can be set."""
+
+    tier: Literal["top", "secondary", "enterprise"] = "top"
+    """What the node is. The command says so (`topnode serve TIER`), and neither a file nor the environment."""
 
     node: str = "top"
     """The node's identifier, by which its answers name it."""
@@ -47,7 +57,10 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     chain: ChainSettings = ChainSettings()
     memory: MemorySettings = MemorySettings()
     following: FollowingSettings = FollowingSettings()
+    federation: FederationSettings = FederationSettings()
+    probing: ProbingSettings = ProbingSettings()
     registry: RegistrySettings = RegistrySettings()
+    upward: UpwardSettings = UpwardSettings()
     cassandra: CassandraSettings = CassandraSettings()
     redis: RedisSettings = RedisSettings()
     shared: SharedSettings = SharedSettings()
@@ -57,6 +70,9 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         if not self.node or not self.node.isprintable():
             raise Fault(Reason.SETTING_INVALID, "A node's identifier is printable text, and not empty.", field="node")
+        if self.tier != "top" and self.node == "top":
+            detail = f"A node of the tier {self.tier} has an identifier of its own, such as 88.111."
+            raise Fault(Reason.SETTING_INVALID, detail, field="node")
         if self.workers is not None and not 0 <= self.workers <= WORKERS_MAX:
             raise Fault(Reason.SETTING_INVALID, f"Resolvers are 0 to {WORKERS_MAX}.", field="workers")
         if self.cassandra.hosts and self.workers == 0:
@@ -64,18 +80,22 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def read(
-    config: Path | None, environment: Mapping[str, str], options: Mapping[str, object | None]
+    config: Path | None, environment: Mapping[str, str], options: Mapping[str, object | None], *, tier: str = "top"
 ) -> layers.Settled[NodeSettings]:
-    """Settle the settings: defaults, then the file, then the environment, then the options, the last one on top.
+    """Settle the settings of a node of this tier.
+
+    Defaults, then the file, then the environment, then the options, the last one on top.
 
     Raises:
         Fault: FILE_UNREADABLE, SETTING_UNKNOWN, SETTING_INVALID.
     """
     files = [] if config is None else [layers.from_toml(NodeSettings, config)]
-    return layers.settle(
-        NodeSettings,
-        [*files, layers.from_environment(NodeSettings, environment), layers.from_options(options)],
-    )
+    sources = [*files, layers.from_environment(NodeSettings, environment)]
+    for source in sources:
+        if TIER in source.values:
+            detail = f"{TIER} ({source.name}) is said by the command: `topnode serve TIER`."
+            raise Fault(Reason.SETTING_UNKNOWN, detail, field=TIER, variables={"source": source.name})
+    return layers.settle(NodeSettings, [*sources, layers.from_options({**options, TIER: tier})])
 
 
 def check(settings: NodeSettings) -> None:
@@ -91,12 +111,19 @@ def check(settings: NodeSettings) -> None:
     _check_tls(settings.registry.tls, "registry")
     read_operators(settings.registry, settings.data)
     check_journal_key(settings.registry, settings.data, settings.node)
+    has_tls = settings.serving.tls is not None
+    check_upward(settings.upward, settings.data, settings.serving.address, tier=settings.tier, has_tls=has_tls)
     if settings.redis.is_set and not settings.cassandra.hosts:
         sentence = "A shared cache stands in front of a ring, and cassandra.hosts names none."
         raise Fault(Reason.SETTING_INVALID, sentence, field="redis")
     if settings.cassandra.hosts and not settings.registry.key:
         sentence = "Whoever becomes the writer of a ring signs its journal with the same key: name the key's file."
         raise Fault(Reason.SETTING_INVALID, sentence, field="registry.key")
+    if settings.cassandra.hosts and settings.upward.is_set and not settings.upward.key:
+        sentence = (
+            "Whoever becomes the writer of a ring signs to the node above with the same key: name the key's file."
+        )
+        raise Fault(Reason.SETTING_INVALID, sentence, field="upward.key")
 
 
 def _check_tls(tls: ServerTls | None, section: str) -> None:

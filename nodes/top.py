@@ -1,4 +1,4 @@
-"""The resolver tier of a top-level node, put together: store, routes, nodes, cache, chain, front, server."""
+"""The resolver of a node of any tier, put together: store, routes, nodes, cache, chain, front, server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -13,10 +13,15 @@ from registry.keyring import read_operators
 from resolver import chain
 from resolver.cache.memory import MemoryCache
 from resolver.clock import Clock
+from resolver.counting import Counting
+from resolver.federation.children import Children
+from resolver.federation.driver import Drivers
+from resolver.federation.grpc_driver import GrpcDriver
+from resolver.federation.settings import FederationSettings
 from resolver.following import Following
 from resolver.front.grpc import NodeCard, ResolverFront
 from resolver.holders import Holders
-from resolver.routes import RouteTable
+from resolver.routes import Protocol, RouteTable
 from resolver.rpc.serving import Server, build_server
 from resolver.store import StoreReader
 from resolver.store.shared import SharedRecords
@@ -27,12 +32,10 @@ from resolver.trust.queries import QueryVerifier
 if TYPE_CHECKING:
     from resolver.cache.redis import RedisCache
 
-TIER: Final = "top"
-
-ANSWER_TIERS: Final = ("memory", "store")
+ANSWER_TIERS: Final = ("memory", "store", "child")
 """Where an answer may come from, nearest first."""
 
-SHARED_TIERS: Final = ("memory", "redis", "store")
+SHARED_TIERS: Final = ("memory", "redis", "store", "child")
 """The same where resolvers share a Redis."""
 
 CURRENCY_SECONDS: Final = 0.25
@@ -53,10 +56,14 @@ class Resolver:
         operators: Operators,
         clock: Clock,
         registry: CollectorRegistry,
+        counting: Counting | None = None,
     ) -> None:
         routes, nodes = RouteTable(), NodeTable()
         cache = MemoryCache(settings.memory, registry)
-        self._following = Following(store, routes, cache, clock, settings.following, registry, nodes=nodes)
+        federation = _federation(settings.federation, cache, nodes, clock, registry)
+        self._following = Following(
+            store, routes, cache, clock, settings.following, registry, nodes=nodes, others=(federation.cache,)
+        )
         self._shared = _share(settings, store, self._following, cache, routes, clock, registry)
         holders = Holders(settings.node, nodes=nodes, routes=routes, is_current=lambda: self._following.is_current)
         self._chain = chain.build(
@@ -69,6 +76,7 @@ class Resolver:
             holders=holders,
             settings=settings.chain,
             registry=registry,
+            federation=federation,
         )
         self._server = build_server(settings.serving)
         ResolverFront(
@@ -83,6 +91,7 @@ class Resolver:
             secret=secret,
             clock=clock,
             registry=registry,
+            counting=counting,
         ).add_to(self._server)
 
     @property
@@ -158,18 +167,38 @@ def _share(
     return Shared(cache, records)
 
 
+def _federation(
+    settings: FederationSettings, memory: MemoryCache, nodes: NodeTable, clock: Clock, registry: CollectorRegistry
+) -> chain.Federation:
+    drivers = Drivers({Protocol.GRPC: lambda endpoint: GrpcDriver(endpoint, settings.tls, clock)})
+    answers = MemoryCache(settings.cache, None)
+    memory.tell_other("child", answers)
+    children = Children(drivers, settings=settings, clock=clock, registry=registry)
+    return chain.Federation(children, answers, nodes, settings)
+
+
 def _card(settings: NodeSettings) -> NodeCard:
     tiers = SHARED_TIERS if settings.redis.is_set else ANSWER_TIERS
-    return NodeCard(node=settings.node, tier=TIER, software_version=software_version(), answer_tiers=tiers)
+    return NodeCard(
+        node=settings.node,
+        tier=settings.tier,
+        software_version=software_version(),
+        recursion_available=True,
+        answer_tiers=tiers,
+    )
 
 
 async def build_resolver(
-    store: StoreReader, settings: NodeSettings, clock: Clock, registry: CollectorRegistry
+    store: StoreReader,
+    settings: NodeSettings,
+    clock: Clock,
+    registry: CollectorRegistry,
+    counting: Counting | None = None,
 ) -> Resolver:
-    """Put a resolver together.
+    """Put a resolver together; what it answers is counted there, if anywhere.
 
     Raises:
         Fault: FILE_UNREADABLE naming a TLS file or one of an operator's key, KEY_INVALID, STORE_UNAVAILABLE.
     """
     operators = read_operators(settings.registry, settings.data)
-    return Resolver(store, await store.secret(), settings, operators, clock, registry)
+    return Resolver(store, await store.secret(), settings, operators, clock, registry, counting)

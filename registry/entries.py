@@ -53,10 +53,25 @@ def result_of(kind: str, plan: Plan) -> bytes:
             replaced=outcomes.count(Outcome.REPLACED),
             unchanged=outcomes.count(Outcome.UNCHANGED),
             refusals=_refusals(plan),
+            tallies=_tallies(plan),
         ).SerializeToString()
     minted = [pb.Minted(row=row, identifier=identifier) for row, identifier in plan.minted.items()]
     numbers: Any = plan.outcomes  # the same on the wire, whatever the stubs say
-    return pb.Result(outcomes=numbers, refusals=_refusals(plan), minted=minted).SerializeToString()
+    return pb.Result(
+        outcomes=numbers, refusals=_refusals(plan), minted=minted, tallies=_tallies(plan)
+    ).SerializeToString()
+
+
+def _tallies(plan: Plan) -> list[pb.Tally]:
+    return [
+        pb.Tally(
+            prefix=prefix.decode(),
+            registered=figures.registered,
+            deleted=figures.deleted,
+            allocated=figures.allocated,
+        )
+        for prefix, figures in plan.tallies
+    ]
 
 
 def _refusals(plan: Plan) -> list[pb.Refusal]:

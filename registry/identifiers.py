@@ -84,6 +84,12 @@ class Identifiers(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     partial: bool = False
 
 
+def minted_below(prefix: str, envelope_sha256: bytes, position: int) -> str:
+    """Make up the identifier of the row at this position of the request in this envelope."""
+    digest = sha256(envelope_sha256 + position.to_bytes(4, "big")).digest()
+    return f"{prefix}/{b32encode(digest[:MINTED_BYTES]).decode()}"
+
+
 class _Admitted(Struct, frozen=True, gc=False):
     """A row that its actor may ask for. `write` is there where it registers: what it comes to if nothing is held."""
 
@@ -178,8 +184,7 @@ class _Planning:
 
     def _mint(self, position: int, prefix: str) -> str:
         """Make up an identifier: planning the same request again makes up the same."""
-        digest = sha256(self._request.envelope_sha256 + position.to_bytes(4, "big")).digest()
-        minted = self._minted[position] = f"{prefix}/{b32encode(digest[:MINTED_BYTES]).decode()}"
+        minted = self._minted[position] = minted_below(prefix, self._request.envelope_sha256, position)
         return minted
 
     def _settle(self, each: _Admitted, body: bytes | None) -> Outcome:

@@ -184,7 +184,7 @@ class _Planning:
                 writes[write.key] = write
                 outcomes.append(Outcome.REGISTERED)
             else:
-                self._note(self._settle(row, write, held, is_new=write.key not in stored))
+                self._note(self._settle(row, write, held, earlier, is_new=write.key not in stored))
 
     def _make(self, row: IdentifierRow) -> Write | Fault:
         try:
@@ -192,7 +192,9 @@ class _Planning:
         except Fault as fault:
             return fault
 
-    def _settle(self, row: IdentifierRow, write: Write, held: bytes, *, is_new: bool) -> Outcome | Fault:
+    def _settle(
+        self, row: IdentifierRow, write: Write, held: bytes, earlier: Write | None, *, is_new: bool
+    ) -> Outcome | Fault:
         """Compare with what is held, in the store or by an earlier row."""
         try:
             written = over(held, write, stamped(row.values), overwrite=self._body.overwrite)
@@ -200,7 +202,8 @@ class _Planning:
             return fault
         if written is None:
             return Outcome.UNCHANGED
-        self._writes[write.key] = replace(written, is_new=is_new)
+        revives = written.revives or (earlier is not None and earlier.revives)
+        self._writes[write.key] = replace(written, is_new=is_new, revives=revives)
         return Outcome.REPLACED
 
     def _note(self, became: Outcome | Fault) -> None:

@@ -79,7 +79,7 @@ def over(held: bytes, new: Write, said: set[int], *, overwrite: bool) -> Write |
     if before.tombstone:
         if not overwrite:
             raise Fault(Reason.IDENTIFIER_DELETED, field="identifier")
-        return replace(new, is_new=False)
+        return replace(new, is_new=False, revives=True)
     renewed = renew(before, row, said)
     if renewed == before:
         return None

@@ -4,9 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from registry import allocation, identifiers, imports, nodes, prefix_changes
+from registry import allocation, counts, identifiers, imports, nodes, prefix_changes
 from registry.plans import Plan, Request
 from registry.state import State
+from registry.tallies import counted
 
 Planner = Callable[[Request, State], Awaitable[Plan]]
 """Plans one request as if it were the next to be written; a Fault refuses it as a whole."""
@@ -16,11 +17,11 @@ IMPORT: Final = "import.v1"
 
 PLANNERS: Final[Mapping[str, Planner]] = MappingProxyType(
     {
-        "identifiers.v1": identifiers.plan,
+        "identifiers.v1": counted(identifiers.plan),
         "route.v1": prefix_changes.plan_route,
         "prefix-apply.v1": prefix_changes.plan_apply,
-        "prefix-allocate.v1": allocation.plan_allocate,
-        "prefix-state.v1": prefix_changes.plan_state,
+        "prefix-allocate.v1": counted(allocation.plan_allocate),
+        "prefix-state.v1": counted(prefix_changes.plan_state),
         "prefix-renew.v1": prefix_changes.plan_renew,
         "node-apply.v1": nodes.plan_apply,
         "node-review.v1": nodes.plan_review,
@@ -28,6 +29,9 @@ PLANNERS: Final[Mapping[str, Planner]] = MappingProxyType(
         "node-resume.v1": nodes.plan_resume,
         "node-revoke.v1": nodes.plan_revoke,
         "node-rotate.v1": nodes.plan_rotate,
-        IMPORT: imports.plan,
+        "node-agreement.v1": nodes.plan_agreement,
+        "node-takeover.v1": nodes.plan_takeover,
+        counts.KIND: counts.plan,
+        IMPORT: counted(imports.plan),
     }
 )

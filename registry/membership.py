@@ -10,7 +10,7 @@ from resolver.trust.actors import Node, NodeState
 
 
 class Act(Enum):
-    """What is done with a node. It applies and rotates its key itself; everything else is done by operators."""
+    """What is done with a node. It applies, rotates its key and agrees itself; operators do everything else."""
 
     APPLY = "apply"
     ENABLE = "enable"
@@ -19,6 +19,9 @@ class Act(Enum):
     RESUME = "resume"
     REVOKE = "revoke"
     ROTATE = "rotate"
+    AGREE = "agree"
+    TAKE_OVER = "take over"
+    HAND_BACK = "hand back"
 
 
 TRANSITIONS: Final[Mapping[tuple[NodeState | None, Act], NodeState]] = MappingProxyType(
@@ -31,6 +34,16 @@ TRANSITIONS: Final[Mapping[tuple[NodeState | None, Act], NodeState]] = MappingPr
         (NodeState.ENABLED, Act.ROTATE): NodeState.ENABLED,
         (NodeState.ENABLED, Act.SUSPEND): NodeState.SUSPENDED,
         (NodeState.SUSPENDED, Act.RESUME): NodeState.ENABLED,
+        (NodeState.APPLIED, Act.AGREE): NodeState.APPLIED,
+        (NodeState.ENABLED, Act.AGREE): NodeState.ENABLED,
+        (NodeState.SUSPENDED, Act.AGREE): NodeState.SUSPENDED,
+        # Prefixes may still lead to a node that was suspended or revoked, and things in the field must resolve.
+        (NodeState.ENABLED, Act.TAKE_OVER): NodeState.ENABLED,
+        (NodeState.SUSPENDED, Act.TAKE_OVER): NodeState.SUSPENDED,
+        (NodeState.REVOKED, Act.TAKE_OVER): NodeState.REVOKED,
+        (NodeState.ENABLED, Act.HAND_BACK): NodeState.ENABLED,
+        (NodeState.SUSPENDED, Act.HAND_BACK): NodeState.SUSPENDED,
+        (NodeState.REVOKED, Act.HAND_BACK): NodeState.REVOKED,
         # Revoking is for good: the identifier is not given out again.
         (NodeState.ENABLED, Act.REVOKE): NodeState.REVOKED,
         (NodeState.SUSPENDED, Act.REVOKE): NodeState.REVOKED,

@@ -1,4 +1,4 @@
-"""Planners of what concerns nodes: application, review, suspension, revocation, and new keys.
+"""Planners of what concerns nodes: application, review, suspension, revocation, new keys, and taking over.
 
 Which state follows on which is in `registry.membership`.
 """
@@ -6,7 +6,7 @@ Which state follows on which is in `registry.membership`.
 import re
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from registry.bodies import decode
@@ -37,8 +37,9 @@ _INDUSTRY: Final = re.compile("[A-T]|[A-T]?[0-9]{2,4}")
 class Application(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of node-apply.v1, signed by the applicant's own key, which stands in it.
 
-    `key` is the SubjectPublicKeyInfo (DER, in base64). `parent` is the secondary node that an enterprise belongs to.
-    `industry` is a class by GB/T 4754 (C, 39, C3911), or empty.
+    `key` is the SubjectPublicKeyInfo (DER, in base64). `parent` is the secondary node that an enterprise belongs
+    to: one that is registered here, or this node itself. `industry` is a class by GB/T 4754 (C, 39, C3911), or empty.
+    `agreement`: this node may answer in its place when it is down, without an operator having looked at it.
     """
 
     node: str
@@ -47,14 +48,19 @@ class Application(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     key: bytes
     parent: str = ""
     industry: str = ""
+    agreement: bool = False
 
 
 class Review(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The body of node-review.v1: what an operator decides about an application."""
+    """The body of node-review.v1: what an operator decides about an application.
+
+    `agreement` is what was agreed with the applicant, in the place of what its application says; unset: as that says.
+    """
 
     node: str
     decision: Literal["enable", "reject"]
     reason: str = ""
+    agreement: bool | UnsetType = UNSET
 
 
 class Ruling(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +74,25 @@ class Rotation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The body of node-rotate.v1, signed by the node's key and by the new one: `key` is as in an application."""
 
     key: bytes
+
+
+class Agreement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of node-agreement.v1: may this node answer in the other's place, when that is down, by itself?"""
+
+    node: str
+    agreement: bool
+
+
+class Takeover(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The body of node-takeover.v1: this node answers in the other's place, or no longer.
+
+    `automatic`: no operator has looked at it; this node's own prober asks for it.
+    """
+
+    node: str
+    takeover: bool
+    reason: str
+    automatic: bool = False
 
 
 async def plan_apply(request: Request, state: State) -> Plan:
@@ -100,6 +125,7 @@ async def plan_apply(request: Request, state: State) -> Plan:
         industry=body.industry,
         applied_at=request.at,
         changed_at=request.at,
+        agreement=body.agreement,
     )
     return Plan(outcomes=(Outcome.REPLACED if held else Outcome.REGISTERED,), nodes=(node,))
 
@@ -114,10 +140,10 @@ async def plan_review(request: Request, state: State) -> Plan:
     body = decode(request.body, Review)
     act = Act(body.decision)
     plan = _rule(request, state, act, Ruling(node=body.node, reason=body.reason))
+    (node,) = plan.nodes
     if act is Act.ENABLE:
-        (node,) = plan.nodes
         _check_parent(node.tier, node.parent, state)
-    return plan
+    return plan if body.agreement is UNSET else _changed(replace(node, agreement=body.agreement))
 
 
 async def plan_suspend(request: Request, state: State) -> Plan:
@@ -168,17 +194,83 @@ async def plan_rotate(request: Request, state: State) -> Plan:
     return _changed(replace(node, state=follows, keys=keys, changed_at=request.at))
 
 
+async def plan_agreement(request: Request, state: State) -> Plan:
+    """Plan whether a node may be taken over without an operator (node-agreement.v1): its own word, or an operator's.
+
+    Raises:
+        Fault: PAYLOAD_MALFORMED, NOT_AUTHORISED, NODE_UNKNOWN, NODE_STATE_CONFLICT.
+    """
+    body = decode(request.body, Agreement)
+    if not request.actor.is_operator and request.actor.name != body.node:
+        raise Fault(Reason.NOT_AUTHORISED, "A node agrees for itself, or an operator says what was agreed.")
+    node = _known(body.node, state)
+    after(node.node, node.state, Act.AGREE)
+    if node.agreement == body.agreement:
+        return _UNCHANGED
+    return _changed(replace(node, agreement=body.agreement, changed_at=request.at))
+
+
+async def plan_takeover(request: Request, state: State) -> Plan:
+    """Plan that this node answers in another's place, or no longer (node-takeover.v1).
+
+    What no operator has looked at is begun only where that was agreed on, and ends only what was begun so: an
+    operator's reasons are no prober's to overrule. An operator may make an automatic takeover their own.
+
+    Raises:
+        Fault: PAYLOAD_MALFORMED, NOT_AUTHORISED, FIELD_OUT_OF_RANGE, NODE_UNKNOWN, NODE_STATE_CONFLICT.
+    """
+    body = decode(request.body, Takeover)
+    if not request.actor.is_operator:
+        raise Fault(Reason.NOT_AUTHORISED, "Only operators have this node answer in another's place.")
+    _check_text(body.reason, REASON_BYTES, field="reason")
+    node = _known(body.node, state)
+    after(node.node, node.state, Act.TAKE_OVER if body.takeover else Act.HAND_BACK)
+    is_automatic = body.takeover and body.automatic
+    if node.takeover == body.takeover and (is_automatic or not node.takeover_automatic):
+        return _UNCHANGED
+    if body.automatic:
+        _check_agreed(node, takeover=body.takeover)
+    since = (node.takeover_since or request.at) if body.takeover else 0
+    changed = replace(
+        node,
+        takeover=body.takeover,
+        takeover_automatic=is_automatic,
+        takeover_since=since,
+        takeover_reason=body.reason,
+        changed_at=request.at,
+    )
+    return _changed(changed)
+
+
+def _check_agreed(node: Node, *, takeover: bool) -> None:
+    """Check that what no operator has looked at may be done."""
+    if takeover and not node.agreement:
+        detail = f"It was not agreed that {node.node} is taken over without an operator."
+        raise Fault(Reason.NOT_AUTHORISED, detail, field="automatic")
+    if not takeover and not node.takeover_automatic:
+        detail = f"An operator has taken {node.node} over: an operator hands its prefixes back."
+        raise Fault(Reason.NOT_AUTHORISED, detail, field="automatic")
+
+
 def _rule(request: Request, state: State, act: Act, ruling: Ruling) -> Plan:
     """Plan what only operators do."""
     if not request.actor.is_operator:
         raise Fault(Reason.NOT_AUTHORISED, f"Only operators {act.value} nodes.")
     if ruling.reason:
         _check_text(ruling.reason, REASON_BYTES, field="reason")
-    node = state.node(ruling.node)
-    if node is None:
-        raise unknown(ruling.node, field="node")
+    node = _known(ruling.node, state)
     follows = after(node.node, node.state, act)
     return _changed(replace(node, state=follows, changed_at=request.at, reason=ruling.reason))
+
+
+_UNCHANGED: Final = Plan(outcomes=(Outcome.UNCHANGED,))
+
+
+def _known(name: str, state: State) -> Node:
+    node = state.node(name)
+    if node is None:
+        raise unknown(name, field="node")
+    return node
 
 
 def _changed(node: Node) -> Plan:
@@ -209,7 +301,8 @@ def _new_key(spki: bytes, state: State, *, of: str) -> PublicKey:
 def _check_parent(tier: Tier, name: str, state: State) -> None:
     if tier is Tier.SECONDARY and name:
         raise Fault(Reason.FIELD_OUT_OF_RANGE, "A secondary node has no parent.", field="parent")
-    if tier is Tier.SECONDARY:
+    if tier is Tier.SECONDARY or name == state.own_name:
+        # An enterprise that applies at the very node that it belongs to: that one has no row of itself.
         return
     parent = state.node(name)
     if parent is None and name:

@@ -5,6 +5,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
+from resolver.counting import Figures
 from resolver.errors import Fault
 from resolver.routes import Prefix
 from resolver.store import Checkpoint, Write
@@ -56,6 +57,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     `outcomes` are one for each row; `refusals` say why, by the position of the row, for those that are REFUSED;
     `minted` are the identifiers that were made up, by the position of the row. A key stands once in `writes`, with
     the last of what was asked for it; so do rows of prefixes and of nodes. `checkpoints` as in `store.Entry`.
+    `tallies` are what it adds to the counts, by folded prefix (`registry.tallies`).
     """
 
     outcomes: Sequence[Outcome]
@@ -65,6 +67,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     prefixes: Sequence[Prefix] = ()
     nodes: Sequence[Node] = ()
     checkpoints: tuple[tuple[str, Checkpoint | None], ...] = ()
+    tallies: Sequence[tuple[bytes, Figures]] = ()
 
 
 def refused_bits(outcomes: Sequence[Outcome]) -> bytes:

@@ -8,8 +8,10 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from registry.answers import Answer
+from registry.heartbeats import Heartbeats
 from registry.methods import SERVICE
 from registry.opening import Registry
+from registry.operating import check_operator, signer_of
 from registry.settings import RegistrySettings
 from registry.v1 import registry_pb2 as pb
 from registry.verify import Verified
@@ -24,6 +26,7 @@ from resolver.rpc.serving import Server
 from resolver.trust.actors import Node, NodeState
 from resolver.trust.queries import QUERY_KEY
 from resolver.trust.receipts import Receipt
+from resolver.trust.signers import Signer
 
 NODES_PAGE: Final = 100
 """Nodes on a page where the caller names no size."""
@@ -55,6 +58,8 @@ class RegistryService:
         self._import_time = float(settings.import_time)
         self._importing = asyncio.Semaphore(1)
         self._imports = 0
+        self._clock = clock
+        self._heartbeats = Heartbeats(clock, registry)
         calls = Calls("registry", clock, registry)
         unary = {
             "Submit": self._submit,
@@ -64,6 +69,7 @@ class RegistryService:
             "GetNode": self._get_node,
             "GetPrefix": self._get_prefix,
             "ListNodes": self._list_nodes,
+            "Heartbeat": self._heartbeat,
         }
         self._methods: dict[str, Any] = {name: calls.serve(name, body) for name, body in unary.items()}
         self._methods["Import"] = calls.serve_stream("Import", self._import)
@@ -145,8 +151,34 @@ class RegistryService:
             request.after or None, _page_size(request.page_size), _states(request.states)
         )
         return pb.ListNodesResponse(
-            nodes=[node_message(node) for node in nodes], next_after=next_after
+            nodes=[self._with_heartbeat(node) for node in nodes], next_after=next_after
         ).SerializeToString()
+
+    async def _heartbeat(self, octets: bytes, context: Context) -> bytes:
+        request = parse(pb.HeartbeatRequest, octets)
+        signer = self._signer("Heartbeat", octets, context)
+        if signer is None or signer.node is None:
+            raise Fault(Reason.NOT_AUTHORISED, f"A node gives it itself, signed in the metadata {QUERY_KEY}.")
+        if signer.name != request.node:
+            raise Fault(Reason.ACTOR_MISMATCH, field="node", variables={"actor": signer.name})
+        self._heartbeats.hear(
+            request.node,
+            given_at=request.time,
+            applied_index=request.applied_index,
+            software_version=request.software_version,
+        )
+        now = int(self._clock.wall() * 1_000)
+        return pb.HeartbeatResponse(time=now, index=self._registry.journal.size).SerializeToString()
+
+    def _with_heartbeat(self, node: Node) -> pb.Node:
+        message = node_message(node)
+        heard = self._heartbeats.of(node.node)
+        if heard is not None:
+            message.heartbeat.heard_at = heard.heard_at
+            message.heartbeat.given_at = heard.given_at
+            message.heartbeat.applied_index = heard.applied_index
+            message.heartbeat.software_version = heard.software_version
+        return message
 
     async def _page(self, after: str | None, size: int, states: frozenset[NodeState]) -> tuple[list[Node], str]:
         found: list[Node] = []
@@ -168,16 +200,11 @@ class RegistryService:
         Raises:
             Fault: NOT_AUTHORISED; as `QueryVerifier.signer`.
         """
-        if context.peer().startswith("unix:"):
-            return
-        signed = dict(context.invocation_metadata() or ()).get(QUERY_KEY)
-        # By the key, and not by the name: a node may have had the name before there was such an operator.
-        if (
-            isinstance(signed, bytes)
-            and self._registry.queries.signer(signed, f"{SERVICE}/{method}", octets).node is None
-        ):
-            return
-        raise Fault(Reason.NOT_AUTHORISED, f"Operators of this node may; they sign in the metadata {QUERY_KEY}.")
+        check_operator(self._registry.queries, f"{SERVICE}/{method}", octets, context)
+
+    def _signer(self, method: str, octets: bytes, context: Context) -> Signer | None:
+        """Tell who signed this call of a method, None where nobody did."""
+        return signer_of(self._registry.queries, f"{SERVICE}/{method}", octets, context)
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -230,6 +257,11 @@ def node_message(node: Node) -> pb.Node:
         changed_at=node.changed_at,
         reason=node.reason,
         version=node.epoch,
+        takeover=node.takeover,
+        agreement=node.agreement,
+        takeover_automatic=node.takeover_automatic,
+        takeover_since=node.takeover_since,
+        takeover_reason=node.takeover_reason,
     )
 
 

@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from resolver.errors import Fault
 from resolver.record import Record
-from resolver.routes import Referral
+from resolver.routes import Protocol, Referral
 
 
 class Outcome(IntEnum):
@@ -29,8 +29,29 @@ class Standing(IntEnum):
     CACHED = 3
 
 
+class Trust(IntEnum):
+    """The verdict over the signature of a child's answer; numbers as on the wire."""
+
+    UNSPECIFIED = 0
+    TRUSTED = 1
+    UNKNOWN = 2
+    NOT_TRUSTED = 3
+
+
+class Hop(Struct, frozen=True, gc=False):
+    """A node that was asked for an answer, by what, and when it answered (Unix time in milliseconds)."""
+
+    node: str
+    protocol: Protocol
+    obtained_at: int
+
+
 class Answer(Struct, frozen=True, kw_only=True, gc=False):
-    """An answer, decoded. `authority` and `prefix` say whose word it is."""
+    """An answer, decoded. `authority` and `prefix` say whose word it is.
+
+    `takeover`: it is the registered copy, because the authority is down. `hops` are the nodes by which it came, the
+    farthest first; `expires_at` (Unix seconds, 0: not said) is until when it may be kept.
+    """
 
     outcome: Outcome
     record: Record | None = None
@@ -39,6 +60,10 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
     authority: str = ""
     prefix: str = ""
     stale: bool = False
+    takeover: bool = False
+    hops: tuple[Hop, ...] = ()
+    expires_at: int = 0
+    trust: Trust = Trust.UNSPECIFIED
 
 
 # Plain ints: comparing with an IntEnum member costs more than all else that the hot path does with an outcome.
@@ -55,7 +80,8 @@ class Ready(Struct, eq=False, gc=False):
     `frame` is the answer as one result of a batch: tag and length, then exactly the bytes of a unary response (see
     `resolver.wire.unary`). `expires` is on the monotonic clock; an answer that may not be kept has 0. `epoch` is that
     of the prefix chain at the time of reading; `generation` is the route table's when the epoch was last compared.
-    `as_of` is the journal index of the state that was read. `visits` and `place` belong to the memory cache, so an
+    `as_of` is the journal index of the state that was read. `tag` is for counting and means nothing to whoever passes
+    it on (`resolver.counting`); empty: it is not counted. `visits` and `place` belong to the memory cache, so an
     answer is kept by one cache only.
 
     One is made for each identifier that a cache did not hold, and a cache keeps hundreds of thousands: out of sight
@@ -68,6 +94,7 @@ class Ready(Struct, eq=False, gc=False):
     epoch: int = 0
     generation: int = 0
     as_of: int = 0
+    tag: bytes = b""
     visits: int = 0
     place: int = 0
 

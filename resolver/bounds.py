@@ -41,6 +41,9 @@ SECONDS_MAX: Final = 2**32 - 1
 FILTER_TERMS: Final = 64
 """Types, and indexes, by which one request may filter."""
 
+HOPS_MAX: Final = 8
+"""Nodes that a recursive question may go through."""
+
 ENVELOPE_BYTES: Final = 4 * 1024 * 1024
 """A signed request as it arrives."""
 

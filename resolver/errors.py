@@ -356,6 +356,26 @@ class Reason(Enum):
         Kind.UNAVAILABLE, "This process is being stopped.", "Retry: another process of the node answers."
     )
     NODE_UNREACHABLE = Meaning(Kind.UNAVAILABLE, "The node does not answer.", "Check address, port and network.")
+    HOP_LIMIT = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The question went through as many nodes as it may, and the one that knows lies further down.",
+        "Ask a node that is nearer to the holder: with REFERRAL, this one names the next.",
+    )
+    REFERRAL_LOOP = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The question came back to a node that it had gone through: nodes delegate a prefix to each other in a ring.",
+        "Tell the prefix's holder: one of the nodes named delegates what it should host.",
+    )
+    CHILD_UNREACHABLE = Meaning(
+        Kind.UNAVAILABLE,
+        "The node below that knows does not answer, and nothing that may be given in its place is held here.",
+        "Retry after the stated time; or ask with `with_copy` for the registered copy.",
+    )
+    CHILD_ANSWER_REFUSED = Meaning(
+        Kind.FAILED_PRECONDITION,
+        "The node below that was asked said what it may not say, or nothing that can be read; it was dropped.",
+        "Tell the prefix's holder: its node answers for what was not asked, or is not delegated to it.",
+    )
     METHOD_UNKNOWN = Meaning(
         Kind.UNIMPLEMENTED,
         "The node does not offer this method, or does not take requests compressed like this one.",

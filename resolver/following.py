@@ -1,7 +1,7 @@
 """Following the store's feed: routes, nodes and caches learn here what another process wrote. Nothing is written."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -64,7 +64,9 @@ class Following:
         registry: CollectorRegistry,
         *,
         nodes: NodeTable,
+        others: Sequence[MemoryCache] = (),
     ) -> None:
+        """Make it; `others` are caches beside the first, which learn of the same changes."""
         self.applied = 0
         self.current_until = float("-inf")
         self.head = 0
@@ -72,7 +74,7 @@ class Following:
         self._store = store
         self._routes = routes
         self._nodes = nodes
-        self._cache = cache
+        self._caches = (cache, *others)
         self._clock = clock
         self._settings = settings
         self._bell = Bell()
@@ -142,7 +144,8 @@ class Following:
         """Forget all answers, and read all prefixes and nodes. Until all are read, what was known holds."""
         head = await self._store.head()
         routes, nodes = await read_routes(self._store), await read_nodes(self._store)
-        self._cache.clear(head)
+        for cache in self._caches:
+            cache.clear(head)
         self._routes.tell_time(self._clock.wall())
         self._routes.adopt(routes)
         self._nodes.adopt(nodes)
@@ -157,7 +160,8 @@ class Following:
         if change.nodes:
             self._nodes.put(change.nodes)
         if change.keys:
-            self._cache.drop(change.keys, change.index)
+            for cache in self._caches:
+                cache.drop(change.keys, change.index)
         self.applied = change.index
 
     def _note_current(self, began: float) -> None:

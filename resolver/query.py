@@ -7,9 +7,10 @@ from typing import Final, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
-from resolver.bounds import FILTER_TERMS, INDEX_MAX
+from resolver.bounds import FILTER_TERMS, HOPS_MAX, INDEX_MAX
 from resolver.errors import Fault, Reason
 from resolver.trace import Trace
+from resolver.trust.actors import check_node
 
 
 class Mode(IntEnum):
@@ -34,12 +35,34 @@ class Asker(Struct, frozen=True):
 PUBLIC: Final = Asker()
 
 
+class Path(Struct, frozen=True):
+    """The way of a recursive question: the nodes that it went through, in order, and through how many more it may go.
+
+    `hops_left` is 0 with nothing visited where the caller did not say: then the asked node decides.
+    """
+
+    visited: tuple[str, ...] = ()
+    hops_left: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.visited) > HOPS_MAX or not 0 <= self.hops_left <= HOPS_MAX:
+            raise Fault(
+                Reason.FIELD_OUT_OF_RANGE, f"A path has at most {HOPS_MAX} nodes and hops.", field="options.path"
+            )
+        for node in self.visited:
+            check_node(node, field="options.path.visited")
+
+
+NO_PATH: Final = Path()
+
+
 class Query(Struct, frozen=True, kw_only=True):
     """One question about a batch of identifiers; a single identifier is a batch of one.
 
     `identifiers` are UTF-8 as the caller spelled them, unchecked at the front and canonical keys below the caching
     link. `deadline` is on the monotonic clock, in seconds. `trace` collects the way of the answer where asked for.
     `is_full` asks for all values, also those that only the holder may read: set by the holding link, by nobody else.
+    `path` is how a recursive question came here.
     """
 
     identifiers: Sequence[bytes]
@@ -52,6 +75,7 @@ class Query(Struct, frozen=True, kw_only=True):
     with_copy: bool = False
     trace: Trace | None = None
     is_full: bool = False
+    path: Path = NO_PATH
 
     def __post_init__(self) -> None:
         if len(self.types) > FILTER_TERMS or len(self.indexes) > FILTER_TERMS:

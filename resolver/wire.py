@@ -13,16 +13,17 @@ appends the *tail* (standing and provenance) which is the same for all identifie
 
 from collections.abc import Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from resolver.answer import Answer, Outcome, Standing
-from resolver.bounds import RECORD_BYTES
+from resolver.answer import Answer, Hop, Outcome, Standing, Trust
+from resolver.bounds import HOPS_MAX, RECORD_BYTES
 from resolver.encoding import encode_record, varint
 from resolver.errors import Fault, Reason
 from resolver.handle import Handle
-from resolver.query import Mode
+from resolver.query import Mode, Path
 from resolver.record import DEFAULT_LIFETIME, DEFAULT_TTL, Absolute, Record, Reference, Relative, Tombstone, Value
 from resolver.routes import Endpoint, Prefix, Protocol, Referral
 from resolver.trace import Step
@@ -37,6 +38,7 @@ _OUTCOME: Final = {outcome: bytes((0x08, outcome)) for outcome in Outcome}  # An
 _RECORD_TAG: Final = b"\x12"  # Answer field 2, length-delimited
 _VERSION_TAG: Final = b"\x38"  # Answer field 7, varint
 _STALE: Final = b"\x30\x01"  # Answer field 6, true
+_TAKEOVER: Final = b"\x40\x01"  # Answer field 8, true
 
 # Clients decode answers by the thousand: calling an enumeration costs ten times what looking its member up costs.
 _OUTCOMES: Final = {int(outcome): outcome for outcome in Outcome}
@@ -77,6 +79,11 @@ def answer_bytes(framed: bytes) -> bytes:
 def stale_frame(framed: bytes) -> bytes:
     """Mark a ready answer as past its time."""
     return frame(answer_bytes(framed) + _STALE)
+
+
+def takeover_frame(framed: bytes) -> bytes:
+    """Mark a ready answer as given in the place of the authority, which is down."""
+    return frame(answer_bytes(framed) + _TAKEOVER)
 
 
 def _behind_varint(octets: bytes, start: int) -> int:
@@ -171,6 +178,7 @@ def encode_answer(answer: Answer) -> bytes:
         outcome=pb.Outcome.Name(answer.outcome),
         standing=pb.Standing.Name(answer.standing),
         stale=answer.stale,
+        takeover=answer.takeover,
     )
     if answer.record:
         message.record.ParseFromString(encode_record(answer.record, public=False))
@@ -180,6 +188,13 @@ def encode_answer(answer: Answer) -> bytes:
     if answer.authority or answer.prefix:
         message.provenance.authority = answer.authority
         message.provenance.prefix = answer.prefix
+    if answer.hops or answer.expires_at or answer.trust:
+        trust = pb.Trust.Name(answer.trust)
+        message.provenance.MergeFrom(pb.Provenance(expires_at=answer.expires_at, trust=trust))
+        for hop in answer.hops:
+            message.provenance.hops.add(
+                node=hop.node, protocol=pb.Protocol.Name(hop.protocol), obtained_at=hop.obtained_at
+            )
     return message.SerializeToString()
 
 
@@ -207,11 +222,15 @@ def answer_from_message(message: pb.Answer) -> Answer:
     return Answer(
         outcome=outcome_from_wire(message.outcome),
         record=_record(message.record, message.version) if message.HasField("record") else None,
-        referral=_referral(message.referral) if message.HasField("referral") else None,
+        referral=referral_from_message(message.referral) if message.HasField("referral") else None,
         standing=standing_from_wire(message.standing),
         authority=provenance.authority,
         prefix=provenance.prefix,
         stale=message.stale,
+        takeover=message.takeover,
+        hops=hops_from_wire(provenance),
+        expires_at=provenance.expires_at,
+        trust=trust_from_wire(provenance.trust),
     )
 
 
@@ -231,6 +250,28 @@ def standing_from_wire(number: int) -> Standing:
         Fault: ENUM_UNKNOWN.
     """
     return _STANDINGS.get(number) or _known(Standing, number, "answer.standing")
+
+
+def trust_from_wire(number: int) -> Trust:
+    """Read what came of an answer's signature.
+
+    Raises:
+        Fault: ENUM_UNKNOWN.
+    """
+    return _known(Trust, number, "provenance.trust") if number else Trust.UNSPECIFIED
+
+
+def hops_from_wire(message: pb.Provenance) -> tuple[Hop, ...]:
+    """Read the hops by which an answer came.
+
+    Raises:
+        Fault: ENUM_UNKNOWN.
+    """
+    if not message.hops:
+        return ()
+    return tuple(
+        [Hop(hop.node, _known(Protocol, hop.protocol, "provenance.hops"), hop.obtained_at) for hop in message.hops]
+    )
 
 
 def _known(enumeration: type[_Enumeration], number: int, field: str) -> _Enumeration:
@@ -294,6 +335,27 @@ def mode_from_wire(number: int) -> Mode:
     return _known(Mode, number or Mode.LOCAL, "options.mode")
 
 
+def path_from_wire(message: pb.Path) -> Path:
+    """Read the way of a recursive question.
+
+    Raises:
+        Fault: FIELD_OUT_OF_RANGE.
+    """
+    # One more than the bound is enough to be refused by.
+    return Path(tuple(message.visited[: HOPS_MAX + 1]), message.hops_left)
+
+
+@lru_cache(1_024)
+def recursive_options(path: Path, *, authoritative: bool, trace: bool) -> pb.Options:
+    """Say what a node wants of the node below: the whole answer, from wherever it lies. Not to be changed."""
+    return pb.Options(
+        mode=pb.MODE_RECURSIVE,
+        authoritative=authoritative,
+        trace=trace,
+        path=pb.Path(visited=path.visited, hops_left=path.hops_left),
+    )
+
+
 def trace_message(steps: Sequence[Step]) -> bytes:
     """Encode the way of an answer for the trailing metadata."""
     return pb.Trace(
@@ -305,7 +367,11 @@ def trace_message(steps: Sequence[Step]) -> bytes:
 
 
 def trace_steps(octets: bytes) -> list[Step]:
-    """Read the way of an answer."""
+    """Read the way of an answer.
+
+    Raises:
+        DecodeError: it is none.
+    """
     return [Step(step.node, step.tier, step.verdict, step.microseconds) for step in pb.Trace.FromString(octets).steps]
 
 
@@ -356,7 +422,12 @@ def _referral_message(referral: Referral) -> pb.Referral:
     return message
 
 
-def _referral(message: pb.Referral) -> Referral:
+def referral_from_message(message: pb.Referral) -> Referral:
+    """Translate a referral.
+
+    Raises:
+        Fault: ENUM_UNKNOWN, FIELD_OUT_OF_RANGE.
+    """
     return Referral(
         prefix=message.prefix,
         holder=message.holder,

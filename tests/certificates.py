@@ -1,4 +1,4 @@
-"""Makes certificates for tests: an authority, and what it issues, good from 2020 to 2099."""
+"""Makes certificates for tests: an authority, and what it issues, good from 2020 to 2099 or as asked for."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,14 +32,14 @@ class Authority:
         self.path = str(folder / f"{name}.pem")
         Path(self.path).write_bytes(certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, name: str, *, alternatives: tuple[str, ...] = (), to: str = "") -> Files:
+    def issue(self, name: str, *, alternatives: tuple[str, ...] = (), to: str = "", end: datetime = _END) -> Files:
         """Issue a certificate with this common name and these DNS names, into files called `to`, else as the name."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         extensions: list[x509.ExtensionType] = []
         if alternatives:
             extensions.append(x509.SubjectAlternativeName([x509.DNSName(each) for each in alternatives]))
-        certificate = self._sign(subject, key.public_key(), *extensions)
+        certificate = self._sign(subject, key.public_key(), *extensions, end=end)
         files = Files(str(self._folder / f"{to or name}.pem"), str(self._folder / f"{to or name}.key"))
         Path(files.certificate).write_bytes(certificate.public_bytes(Encoding.PEM))
         secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
@@ -47,7 +47,11 @@ class Authority:
         return files
 
     def _sign(
-        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *extensions: x509.ExtensionType
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePublicKey,
+        *extensions: x509.ExtensionType,
+        end: datetime = _END,
     ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
@@ -56,7 +60,7 @@ class Authority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(_BEGIN)
-            .not_valid_after(_END)
+            .not_valid_after(end)
         )
         for extension in extensions:
             builder = builder.add_extension(extension, critical=False)

@@ -9,12 +9,13 @@ from typing import Protocol, TypeAlias
 from resolver.clock import SystemClock
 from resolver.store import StoreReader, StoreWriter
 from resolver.store.cassandra.writer import Amounts, CassandraWriter
+from resolver.store.counts import Counted
 from resolver.store.embedded import EmbeddedWriter, Owner
 from resolver.store.embedded.writing import Retention
 from tests.keyspaces import Keyspace, Keyspaces
 
 
-class Store(StoreReader, StoreWriter, Protocol):
+class Store(StoreReader, StoreWriter, Counted, Protocol):
     """A store, read and written."""
 
 

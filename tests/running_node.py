@@ -1,4 +1,4 @@
-"""A top-level node as real processes, for journeys: started, asked, loaded, and gone at the end."""
+"""A node as real processes, for journeys: started, asked, loaded, and gone at the end."""
 
 import json
 import os
@@ -42,13 +42,21 @@ START_SECONDS: Final = 60.0
 
 
 class RunningNode:
-    """One run of `topnode serve top`. `data` outlives it; `log` is its standard error, in a file."""
+    """One run of `topnode serve TIER`. `data` outlives it; `log` is its standard error, in a file."""
 
-    def __init__(self, data: Path, log: Path, arguments: Iterable[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        data: Path,
+        log: Path,
+        arguments: Iterable[str],
+        environment: Mapping[str, str],
+        *,
+        tier: str = "top",
+    ) -> None:
         self.data = data
         self.log = log
         self._line = ""
-        command = [sys.executable, "-m", "nodes", "serve", "top", "--data", str(data), "--json"]
+        command = [sys.executable, "-m", "nodes", "serve", tier, "--data", str(data), "--json"]
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
                 [*command, *ANY_PORTS, *arguments],

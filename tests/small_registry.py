@@ -202,6 +202,8 @@ async def _identifiers(small: SmallRegistry) -> None:
     await small.submit(SECONDARY, "identifiers.v1", {"rows": rows})
     rows = [{"op": "delete", "identifier": "88.111/B", "reason": "scrapped"}]
     await small.submit(SECONDARY, "identifiers.v1", {"rows": rows})
+    rows = [{"prefix": SECONDARY, "queries": 7, "found": 5}, {"prefix": "88.112", "queries": 1}]
+    await small.submit(SECONDARY, "counts.v1", {"day": "total", "rows": rows})
 
 
 async def _imports(small: SmallRegistry) -> None:
@@ -225,9 +227,17 @@ async def _changes_of_nodes(small: SmallRegistry, clock: SetClock) -> None:
     await small.submit(SECONDARY, "identifiers.v1", registering("88.111/WITH-THE-NEW-KEY"))
     await small.submit("local", "node-suspend.v1", {"node": ENTERPRISE, "reason": "an audit"})
     await small.submit("local", "node-resume.v1", {"node": ENTERPRISE})
-    await small.submit("local", "node-review.v1", {"node": "88.112", "decision": "enable"})
+    await small.submit("local", "node-review.v1", {"node": "88.112", "decision": "enable", "agreement": True})
+    await small.submit("local", "node-takeover.v1", {"node": ENTERPRISE, "takeover": True, "reason": "it moves"})
+    await small.submit(SECONDARY, "node-agreement.v1", {"node": SECONDARY, "agreement": True})
+    takeover = {"node": SECONDARY, "takeover": True, "reason": "half of the probes failed", "automatic": True}
+    await small.submit("local", "node-takeover.v1", takeover)
+    await small.submit("local", "node-takeover.v1", {**takeover, "takeover": False, "reason": "it is back"})
     await small.submit("local", "node-revoke.v1", {"node": "88.112", "reason": "gone"})
 
+
+ENTRIES: Final = 294
+"""Entries of the history."""
 
 KINDS: Final = frozenset(PLANNERS)
 """Every kind of which the history has an entry."""

@@ -53,11 +53,15 @@ def many(asked: Iterable[str], answers: Iterable[Answer | Fault]) -> RenderableT
 def way(traced: Traced) -> RenderableType:
     """Show each tier that the answer passed, with its time."""
     shown = table("node", "tier", "said", "took", "at", right=["took", "at"])
+    # Each node counts from when the question came to it.
+    since: dict[str, int] = {}
     before = 0
     for step in traced.steps:
-        took = step.microseconds - before
-        shown.add_row(Text(safe(step.node)), step.tier, step.verdict, f"{took:,} us", f"{step.microseconds:,} us")
-        before = step.microseconds
+        took = step.microseconds - since.get(step.node, 0)
+        shown.add_row(
+            Text(safe(step.node)), safe(step.tier), safe(step.verdict), f"{took:,} us", f"{step.microseconds:,} us"
+        )
+        since[step.node] = before = step.microseconds
     whole = round(traced.seconds * 1_000_000)
     shown.add_row("here", "call", "answered", f"{whole - before:,} us", f"{whole:,} us")
     return shown
@@ -82,10 +86,14 @@ def _provenance(answer: Answer) -> Iterator[str]:
         yield _STANDINGS[answer.standing]
     if answer.stale:
         yield "stale"
+    if answer.takeover:
+        yield "in the place of its authority, which is down"
     if answer.authority:
         yield f"by {safe(answer.authority)}"
     if answer.prefix:
         yield f"under {safe(answer.prefix)}"
+    if answer.hops:
+        yield f"by way of {', '.join(safe(hop.node) for hop in answer.hops)}"
 
 
 def _record(record: Record) -> Iterator[RenderableType]:

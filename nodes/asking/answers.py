@@ -39,6 +39,15 @@ def _plain_answer(answer: Answer) -> dict[str, Any]:
         "prefix": answer.prefix,
         "stale": answer.stale,
     }
+    if answer.takeover:
+        told["takeover"] = True
+    if answer.hops:
+        told["hops"] = [
+            {"node": hop.node, "protocol": hop.protocol.name.lower(), "obtained_at": hop.obtained_at}
+            for hop in answer.hops
+        ]
+        told["expires_at"] = answer.expires_at
+        told["trust"] = answer.trust.name.lower()
     if answer.record:
         told["record"] = _plain_record(answer.record)
     if answer.referral:

@@ -165,5 +165,6 @@ class PlainRegistryClient(_Plain[RegistryClient]):
     node = _plain(RegistryClient.node)
     prefix = _plain(RegistryClient.prefix)
     nodes = _plain_iterator(RegistryClient.nodes, at_once=LISTED_AT_ONCE)
+    listed_nodes = _plain_iterator(RegistryClient.listed_nodes, at_once=LISTED_AT_ONCE)
     receipt = _plain(RegistryClient.receipt)
     checkpoint = _plain(RegistryClient.checkpoint)

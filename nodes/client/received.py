@@ -11,7 +11,14 @@ from msgspec.structs import force_setattr
 from resolver.answer import Answer
 from resolver.record import Record
 from resolver.v1 import resolver_pb2 as pb
-from resolver.wire import answer_from_message, decode_record, outcome_from_wire, standing_from_wire
+from resolver.wire import (
+    answer_from_message,
+    decode_record,
+    hops_from_wire,
+    outcome_from_wire,
+    standing_from_wire,
+    trust_from_wire,
+)
 
 _FIELDS: Final = Answer.__struct_fields__
 
@@ -61,5 +68,9 @@ def received(message: pb.Answer) -> Answer:
         authority=provenance.authority,
         prefix=provenance.prefix,
         stale=message.stale,
+        takeover=message.takeover,
+        hops=hops_from_wire(provenance),
+        expires_at=provenance.expires_at,
+        trust=trust_from_wire(provenance.trust),
         octets=message.SerializeToString(),
     )

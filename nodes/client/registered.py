@@ -3,11 +3,30 @@
 from enum import IntEnum
 from typing import TypeVar
 
+from msgspec import Struct
+
 from registry.v1 import registry_pb2 as pb
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule
 from resolver.routes import Endpoint, Hosting, Prefix, PrefixState, Protocol
 from resolver.trust.actors import Key, Node, NodeState, Tier
+
+
+class LastHeard(Struct, frozen=True, kw_only=True):
+    """The last sign of life of a node: when it was heard and when it was given, in Unix seconds, and what it said."""
+
+    heard_at: float
+    given_at: float
+    applied_index: int
+    software_version: str
+
+
+class ListedNode(Struct, frozen=True):
+    """A node as a registry lists it; `heard` is None where it has heard nothing from it since its process began."""
+
+    node: Node
+    heard: LastHeard | None
+
 
 _Enumeration = TypeVar("_Enumeration", bound=IntEnum)
 
@@ -30,7 +49,30 @@ def node_from_message(message: pb.Node) -> Node:
         changed_at=message.changed_at,
         reason=message.reason,
         epoch=message.version,
+        takeover=message.takeover,
+        agreement=message.agreement,
+        takeover_automatic=message.takeover_automatic,
+        takeover_since=message.takeover_since,
+        takeover_reason=message.takeover_reason,
     )
+
+
+def listed_from_message(message: pb.Node) -> ListedNode:
+    """Read the row of a node and its last sign of life.
+
+    Raises:
+        Fault: as `node_from_message`.
+    """
+    if not message.HasField("heartbeat"):
+        return ListedNode(node_from_message(message), None)
+    said = message.heartbeat
+    heard = LastHeard(
+        heard_at=said.heard_at / 1_000,
+        given_at=said.given_at / 1_000,
+        applied_index=said.applied_index,
+        software_version=said.software_version,
+    )
+    return ListedNode(node_from_message(message), heard)
 
 
 def prefix_from_message(message: pb.Prefix) -> Prefix:

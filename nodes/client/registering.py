@@ -16,14 +16,14 @@ from nodes.client.calls import Calls, Method
 from nodes.client.counts import Counts
 from nodes.client.questions import Questions
 from nodes.client.receipts import Checkpoint, node_of, receipt_from_message
-from nodes.client.registered import node_from_message, prefix_from_message
+from nodes.client.registered import ListedNode, listed_from_message, node_from_message, prefix_from_message
 from nodes.client.retries import Patience
 from nodes.client.sending import Sending
 from nodes.client.signing import Draft, NodeTime, Signer
 from nodes.client.submitted import Submitted, outcomes_of, refusals_of
 from registry.allocation import Allocations
 from registry.methods import SERVICE
-from registry.nodes import Application, Review, Rotation, Ruling
+from registry.nodes import Agreement, Application, Review, Rotation, Ruling, Takeover
 from registry.plans import Outcome
 from registry.prefix_changes import PrefixApplication, Renewal, Route, StateChange
 from registry.rows import EndpointRow, PrefixRow
@@ -100,6 +100,7 @@ class RegistryClient:
         self._get_prefix = self._calls.method("GetPrefix", pb.GetPrefixResponse)
         self._get_node = self._calls.method("GetNode", pb.GetNodeResponse)
         self._list_nodes = self._calls.method("ListNodes", pb.ListNodesResponse)
+        self._heartbeat = self._calls.method("Heartbeat", pb.HeartbeatResponse)
 
     async def __aenter__(self) -> Self:
         return self
@@ -159,12 +160,20 @@ class RegistryClient:
     # --- nodes ---------------------------------------------------------------------------------------------------
 
     async def apply(
-        self, *, tier: Tier, organisation: str, parent: str = "", industry: str = "", request_id: str = ""
+        self,
+        *,
+        tier: Tier,
+        organisation: str,
+        parent: str = "",
+        industry: str = "",
+        agreement: bool = False,
+        request_id: str = "",
     ) -> Submitted:
         """Apply as a node: the signer's actor is its identifier, the signer's key will be its key.
 
         `organisation` is the legal entity, `industry` its class by GB/T 4754; an enterprise names the secondary node
-        that it belongs to. Then an operator reviews it.
+        that it belongs to. `agreement`: the node above may answer in its place, by itself, when it is down. Then an
+        operator reviews it.
         """
         signer = self._must_sign()
         body = Application(
@@ -174,12 +183,29 @@ class RegistryClient:
             key=signer.key.public.spki,
             parent=parent,
             industry=industry,
+            agreement=agreement,
         )
         return await self._write("node-apply.v1", body, request_id)
 
-    async def review(self, node: str, *, enable: bool = True, reason: str = "", request_id: str = "") -> Submitted:
-        """Decide about an application, as an operator."""
-        body = Review(node=node, decision="enable" if enable else "reject", reason=reason)
+    async def review(
+        self,
+        node: str,
+        *,
+        enable: bool = True,
+        reason: str = "",
+        agreement: bool | None = None,
+        request_id: str = "",
+    ) -> Submitted:
+        """Decide about an application, as an operator.
+
+        `agreement`: what was agreed about taking it over when it is down; None: as the application says.
+        """
+        body = Review(
+            node=node,
+            decision="enable" if enable else "reject",
+            reason=reason,
+            agreement=UNSET if agreement is None else agreement,
+        )
         return await self._write("node-review.v1", body, request_id)
 
     async def suspend(self, node: str, reason: str, *, request_id: str = "") -> Submitted:
@@ -202,6 +228,23 @@ class RegistryClient:
         submitted.insist()
         self._questions.signer = Signer(signer.actor, new)
         return submitted
+
+    async def agree(self, node: str, *, agreement: bool = True, request_id: str = "") -> Submitted:
+        """Say, as that node or as an operator, whether it may be taken over by itself when it is down."""
+        return await self._write("node-agreement.v1", Agreement(node=node, agreement=agreement), request_id)
+
+    async def take_over(self, node: str, reason: str, *, automatic: bool = False, request_id: str = "") -> Submitted:
+        """Have the registry's node answer in the place of this one, out of registered copies, as an operator.
+
+        `automatic`: no operator has looked at it; that must have been agreed on.
+        """
+        body = Takeover(node=node, takeover=True, reason=reason, automatic=automatic)
+        return await self._write("node-takeover.v1", body, request_id)
+
+    async def hand_back(self, node: str, reason: str, *, automatic: bool = False, request_id: str = "") -> Submitted:
+        """Have a node that was taken over answer for itself again, as an operator; `automatic` as in `take_over`."""
+        body = Takeover(node=node, takeover=False, reason=reason, automatic=automatic)
+        return await self._write("node-takeover.v1", body, request_id)
 
     # --- prefixes ------------------------------------------------------------------------------------------------
 
@@ -288,14 +331,38 @@ class RegistryClient:
         Raises:
             Fault: NOT_AUTHORISED, or NODE_UNREACHABLE, DEADLINE_SPENT.
         """
+        async for listed in self.listed_nodes(states):
+            yield listed.node
+
+    async def listed_nodes(self, states: Iterable[NodeState] = ()) -> AsyncIterator[ListedNode]:
+        """Give the same, each with the last sign of life that the registry heard from it.
+
+        Raises:
+            Fault: as `nodes`.
+        """
         request = pb.ListNodesRequest(states=[f"NODE_STATE_{state.name}" for state in states], page_size=1_000)
         while True:
             page = await self._questions.ask("ListNodes", self._list_nodes, request)
             for node in page.nodes:
-                yield node_from_message(node)
+                yield listed_from_message(node)
             if not page.next_after:
                 return
             request.after = page.next_after
+
+    async def heartbeat(self, applied_index: int, software_version: str) -> int:
+        """Give a sign of life, as an enabled node; gives the newest index of the registry's journal.
+
+        Raises:
+            Fault: as `QueryVerifier.signer` of the node, or NODE_UNREACHABLE, DEADLINE_SPENT.
+        """
+        request = pb.HeartbeatRequest(
+            node=self._must_sign().actor,
+            time=int(self._time.now() * 1_000),
+            applied_index=applied_index,
+            software_version=software_version,
+        )
+        response = await self._questions.ask("Heartbeat", self._heartbeat, request)
+        return response.index
 
     async def prefix(self, prefix: str) -> Prefix:
         """Give what is registered of exactly this prefix: an allocation, or an application for one.

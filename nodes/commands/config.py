@@ -18,14 +18,21 @@ def command() -> None:
 
 @command.command("check")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The file of settings, TOML.")
+@click.option(
+    "--tier",
+    type=click.Choice(["top", "secondary", "enterprise"]),
+    default="top",
+    show_default=True,
+    help="Which `topnode serve` they are for.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def check_command(config: Path | None, *, as_json: bool) -> None:
+def check_command(config: Path | None, tier: str, *, as_json: bool) -> None:
     """Check the settings and say where each value comes from.
 
     Reads what `serve` would read: the defaults, the file, and the environment (TOPNODE_SECTION__KEY). Also reads the
     files that the settings name. The exit code is 0 when a node could start with them, else 1.
     """
-    settled = read(config, os.environ, {})
+    settled = read(config, os.environ, {}, tier=tier)
     check(settled.settings)
     values = layers.values_of(settled.settings)
     descriptions = layers.descriptions(NodeSettings)

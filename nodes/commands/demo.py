@@ -1,4 +1,4 @@
-"""`topnode demo`: a whole node with a million registrations, seen from outside. The story is in `nodes.demo`."""
+"""`topnode demo`: a whole node and the nodes below it, seen from outside. The story is in `nodes.demo`."""
 
 import asyncio
 import signal
@@ -53,12 +53,13 @@ def command(
     clean: bool,
     as_json: bool,
 ) -> None:
-    """Run a whole node with a million registrations, and ask it.
+    """Run a whole node with a million registrations and the nodes below it, and ask it.
 
     A top-level node with 7 secondary and 25 enterprise nodes is started on free ports of the loopback and filled; a
-    client resolves singly and in batches and compares every answer; 5 more secondary nodes join meanwhile. At the end
-    the node is stopped and what it wrote is removed, but for a backup of the filled store, which makes the next demo
-    quick.
+    client resolves singly and in batches and compares every answer. Then the nodes below start, as processes of their
+    own, and are asked for through it; 5 more secondary nodes join with their enterprises; one of them is killed, is
+    answered for, and comes back. At the end all of them are stopped and what they wrote is removed, but for a backup
+    of the filled store, which makes the next demo quick.
 
     The exit code is 1 when an answer was wrong, or came too late.
     """

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from nodes.asking.answers import safe, time_text
 from nodes.client import PrivateKey
+from nodes.client.registered import ListedNode
 from nodes.registering.acting import Acting, act, acting_options
 from nodes.registering.reach import (
     RegistryReach,
@@ -19,7 +20,7 @@ from nodes.registering.reach import (
     registry_options,
     signing_options,
 )
-from nodes.registering.shown import STYLES, node_lines, plain_node
+from nodes.registering.shown import STYLES, node_lines, plain_listed, plain_node
 from nodes.terminal import output, print_json, print_ndjson, table
 from resolver.trust.actors import Node, NodeState, Tier
 
@@ -37,8 +38,11 @@ def command() -> None:
 @click.option("--organisation", required=True, metavar="TEXT", help="The legal entity.")
 @click.option("--parent", default="", metavar="NODE", help="The secondary node that an enterprise belongs to.")
 @click.option("--industry", default="", metavar="CLASS", help="Its class by GB/T 4754, such as C3670.")
+@click.option("--agreement", is_flag=True, help="It may be taken over by itself when it is down.")
 @acting_options
-def apply(*, tier: str, organisation: str, parent: str, industry: str, **acting: Unpack[Acting]) -> None:
+def apply(
+    *, tier: str, organisation: str, parent: str, industry: str, agreement: bool, **acting: Unpack[Acting]
+) -> None:
     """Apply as the node that --actor names, with the key that is to be its own.
 
     An operator reviews the application; `topnode node status` tells how it stands.
@@ -50,6 +54,7 @@ def apply(*, tier: str, organisation: str, parent: str, industry: str, **acting:
             organisation=organisation,
             parent=parent,
             industry=industry,
+            agreement=agreement,
             request_id=acting["request_id"],
         ),
         f"{acting['actor']} has applied.",
@@ -85,13 +90,17 @@ def status(node_id: str, *, as_json: bool, **reach: Unpack[RegistryReach]) -> No
 @click.option("--json", "as_json", is_flag=True, help="Print JSON objects, one a line.")
 @signing_options
 def list_nodes(*, states: Sequence[str], as_json: bool, **signing: Unpack[Signing]) -> None:
-    """List the nodes, as an operator: those that wait for a review with `--state applied`."""
+    """List the nodes, as an operator: those that wait for a review with `--state applied`.
+
+    `heard` is when the registry last had a sign of life from a node that serves below it.
+    """
     nodes = asyncio.run(_list(signing, [NodeState[state.upper()] for state in states]))
     if as_json:
-        print_ndjson(plain_node(node) for node in nodes)
+        print_ndjson(plain_listed(listed) for listed in nodes)
         return
-    shown = table("node", "state", "tier", "parent", "organisation", "industry", "changed")
-    for node in nodes:
+    shown = table("node", "state", "tier", "parent", "organisation", "industry", "changed", "heard")
+    for listed in nodes:
+        node = listed.node
         texts = (node.parent, node.organisation, node.industry)
         shown.add_row(
             Text(safe(node.node)),
@@ -99,6 +108,7 @@ def list_nodes(*, states: Sequence[str], as_json: bool, **signing: Unpack[Signin
             node.tier.name.lower(),
             *(Text(safe(text)) for text in texts),
             time_text(node.changed_at),
+            time_text(int(listed.heard.heard_at)) if listed.heard else "",
         )
     output().print(shown)
 
@@ -107,16 +117,25 @@ def list_nodes(*, states: Sequence[str], as_json: bool, **signing: Unpack[Signin
 @click.argument("node_id", metavar="NODE")
 @click.option("--enable", "decision", flag_value="enable", help="It may sign from now on.")
 @click.option("--reject", "decision", flag_value="reject", help="It may apply again.")
+@click.option(
+    "--agreement/--no-agreement",
+    default=None,
+    help="What was agreed about taking it over by itself when it is down. Default: what its application says.",
+)
 @_reason
 @acting_options
-def review(node_id: str, *, decision: str | None, reason: str, **acting: Unpack[Acting]) -> None:
+def review(
+    node_id: str, *, decision: str | None, agreement: bool | None, reason: str, **acting: Unpack[Acting]
+) -> None:
     """Decide about the application of NODE, as an operator: --enable or --reject it."""
     if decision is None:
         raise click.UsageError("Say what is decided: --enable or --reject.")
     enable = decision == "enable"
     act(
         acting,
-        lambda client: client.review(node_id, enable=enable, reason=reason, request_id=acting["request_id"]),
+        lambda client: client.review(
+            node_id, enable=enable, reason=reason, agreement=agreement, request_id=acting["request_id"]
+        ),
         f"{node_id} is {'enabled' if enable else 'rejected'}.",
     )
 
@@ -161,6 +180,48 @@ def revoke(node_id: str, *, reason: str, **acting: Unpack[Acting]) -> None:
 
 
 @command.command()
+@click.argument("node_id", metavar="NODE")
+@click.option("--begin", "what", flag_value="begin", help="Answer in its place, out of registered copies.")
+@click.option("--end", "what", flag_value="end", help="Have it answer for itself again.")
+@_because
+@acting_options
+def takeover(node_id: str, *, what: str | None, reason: str, **acting: Unpack[Acting]) -> None:
+    """Answer in the place of NODE, or no longer, as an operator: --begin or --end.
+
+    Whoever asks recursively below its prefixes is then answered out of the registered copies, marked so. The node
+    goes on writing as before. `topnode nodes` tells how the nodes below stand. What an operator begins, an operator
+    ends; and where one ends it while the node is down, it is not begun again before the node has been up.
+    """
+    if what is None:
+        raise click.UsageError("Say what is done: --begin or --end.")
+    is_begun = what == "begin"
+    act(
+        acting,
+        lambda client: (client.take_over if is_begun else client.hand_back)(
+            node_id, reason, request_id=acting["request_id"]
+        ),
+        f"{node_id} is taken over." if is_begun else f"{node_id} answers for itself again.",
+    )
+
+
+@command.command()
+@click.argument("node_id", metavar="NODE")
+@click.option("--yes", "agreed", flag_value="yes", help="It may.")
+@click.option("--no", "agreed", flag_value="no", help="An operator must look at it first.")
+@acting_options
+def agree(node_id: str, *, agreed: str | None, **acting: Unpack[Acting]) -> None:
+    """Say whether NODE may be taken over by itself when it is down: as that node, or as an operator."""
+    if agreed is None:
+        raise click.UsageError("Say what is agreed: --yes or --no.")
+    may = agreed == "yes"
+    act(
+        acting,
+        lambda client: client.agree(node_id, agreement=may, request_id=acting["request_id"]),
+        f"{node_id} may be taken over {'by itself when it is down' if may else 'by operators only'}.",
+    )
+
+
+@command.command()
 @click.option(
     "--new-key",
     type=click.Path(path_type=Path),
@@ -184,9 +245,9 @@ async def _status(node_id: str, reach: RegistryReach) -> Node:
         return await client.node(node_id)
 
 
-async def _list(signing: Signing, states: Sequence[NodeState]) -> list[Node]:
+async def _list(signing: Signing, states: Sequence[NodeState]) -> list[ListedNode]:
     async with open_signer(signing) as client:
-        return [node async for node in client.nodes(states)]
+        return [listed async for listed in client.listed_nodes(states)]
 
 
 def _state(node: Node) -> Text:

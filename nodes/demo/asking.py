@@ -86,9 +86,9 @@ class Connection:
         self._resolve: _Octets = self._channel.unary_unary(f"/{_SERVICE}/Resolve")
         self._batch_resolve: _Octets = self._channel.unary_unary(f"/{_SERVICE}/BatchResolve")
 
-    async def send(self, identifiers: Sequence[str], mode: Mode) -> bytes | Fault:
+    async def send(self, identifiers: Sequence[str], mode: Mode, *, with_copy: bool = False) -> bytes | Fault:
         """Ask in one call: a single identifier for itself, more as a batch."""
-        options = pb.Options(mode=pb.Mode.Name(mode))
+        options = pb.Options(mode=pb.Mode.Name(mode), with_copy=with_copy)
         try:
             if len(identifiers) == 1:
                 single = pb.ResolveRequest(identifier=identifiers[0], options=options)
@@ -126,14 +126,16 @@ class Asker:
         reply = await self._connections[0].send([each.asked for each in questions], mode)
         self._verdicts.compare(questions, read(reply, len(questions)))
 
-    async def measure(self, questions: Iterator[Expected], *, batch: int, in_flight: int) -> Measured:
+    async def measure(
+        self, questions: Iterator[Expected], *, batch: int, in_flight: int, mode: Mode = Mode.LOCAL
+    ) -> Measured:
         """Ask everything in calls of this size, so many at once."""
         times: list[float] = []
         busy, identifiers = 0.0, 0
         calls = batches(questions, batch)
         while together := list(islice(calls, in_flight)):
             began = self._clock.monotonic()
-            replies = await asyncio.gather(*(self._timed(each, place) for place, each in enumerate(together)))
+            replies = await asyncio.gather(*(self._timed(each, place, mode) for place, each in enumerate(together)))
             busy += self._clock.monotonic() - began
             for expected, (reply, took) in zip(together, replies, strict=True):
                 times.append(took)
@@ -150,9 +152,9 @@ class Asker:
             p99=times[len(times) * 99 // 100],
         )
 
-    async def _timed(self, questions: Sequence[Expected], place: int) -> tuple[bytes | Fault, float]:
+    async def _timed(self, questions: Sequence[Expected], place: int, mode: Mode) -> tuple[bytes | Fault, float]:
         identifiers = [each.asked for each in questions]
         connection = self._connections[place % len(self._connections)]
         began = self._clock.monotonic()
-        reply = await connection.send(identifiers, Mode.LOCAL)
+        reply = await connection.send(identifiers, mode)
         return reply, self._clock.monotonic() - began

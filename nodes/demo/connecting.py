@@ -2,29 +2,49 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final
 
 import msgspec
 
 from nodes.client import Draft, PrivateKey, RegistryClient, Signer
 from nodes.demo.corpus import prefix_row
 from nodes.demo.wuhan import Secondary
+from registry.keyring import kept_key
 from resolver.clock import Clock
 from resolver.routes import Prefix
 from resolver.trust.actors import Tier
 
+OPERATOR: Final = "local"
+"""The operator of a node whose key lies in its data folder."""
+
+
+def key_file(keys: Path, name: str) -> Path:
+    """Give the file of a node's key in the folder of keys, whether it is there or not."""
+    return keys / f"{name}.pem"
+
 
 class Connecting:
-    """The node's registry, as its operator and those who connect to it see it. Made within `opened`.
+    """A node's registry, as its operator and those who connect to it see it. Made within `opened`.
 
-    `clients` are those of the nodes that have connected, by identifier: each signs with its node's key.
+    The keys of those who connect lie in the folder `keys`, by their identifiers.
     """
 
-    def __init__(self, address: str, operator: PrivateKey, clock: Clock, stack: AsyncExitStack) -> None:
-        self.clients: dict[str, RegistryClient] = {}
+    def __init__(self, address: str, operator: PrivateKey, keys: Path, clock: Clock, stack: AsyncExitStack) -> None:
         self._address = address
         self._operator_key = operator
+        self._keys = keys
         self._clock = clock
         self._stack = stack
+        self._clients: dict[str, RegistryClient] = {}
+
+    async def client(self, name: str) -> RegistryClient:
+        """Give the client that signs with a node's key, made where there is none; `local` is the operator."""
+        if name not in self._clients:
+            key = self._operator_key if name == OPERATOR else kept_key(key_file(self._keys, name))
+            client = RegistryClient(self._address, Signer(name, key), clock=self._clock)
+            self._clients[name] = await self._stack.enter_async_context(client)
+        return self._clients[name]
 
     async def connect(self, node: Secondary) -> None:
         """Let a secondary node join, and the enterprises below it, to whom it delegates their prefixes.
@@ -32,47 +52,52 @@ class Connecting:
         Raises:
             Fault: the registry's.
         """
-        operator = await self._operator()
-        secondary = await self.join(node.prefix, Tier.SECONDARY, node.name)
-        await _allocate(operator, [node.allocation])
+        await self.join(node.prefix, Tier.SECONDARY, node.name)
+        await self.allocate(OPERATOR, [node.allocation])
         for enterprise in node.enterprises:
             code = enterprise.industry.class_code
             await self.join(enterprise.prefix, Tier.ENTERPRISE, enterprise.maker, parent=node.prefix, industry=code)
-        await _allocate(secondary, [enterprise.allocation for enterprise in node.enterprises])
+        await self.allocate(node.prefix, [enterprise.allocation for enterprise in node.enterprises])
 
     async def connect_alone(self, prefix: Prefix, organisation: str, parent: str) -> RegistryClient:
         """Let an enterprise join whose prefix lies below nobody's: the operator allocates it."""
-        client = await self.join(prefix.holder, Tier.ENTERPRISE, organisation, parent=parent)
-        await _allocate(await self._operator(), [prefix])
-        return client
+        await self.join(prefix.holder, Tier.ENTERPRISE, organisation, parent=parent)
+        await self.allocate(OPERATOR, [prefix])
+        return await self.client(prefix.holder)
 
     async def join(
-        self, name: str, tier: Tier, organisation: str, *, parent: str = "", industry: str = ""
-    ) -> RegistryClient:
-        """Let one node apply and be reviewed."""
-        client = await self._client(Signer(name, PrivateKey.generate()))
-        await client.apply(tier=tier, organisation=organisation, parent=parent, industry=industry)
-        await (await self._operator()).review(name)
-        self.clients[name] = client
-        return client
+        self,
+        name: str,
+        tier: Tier,
+        organisation: str,
+        *,
+        parent: str = "",
+        industry: str = "",
+        agreement: bool = False,
+    ) -> None:
+        """Let one node apply and be reviewed; `agreement`: it may be taken over by itself when it is down."""
+        client = await self.client(name)
+        await client.apply(
+            tier=tier, organisation=organisation, parent=parent, industry=industry, agreement=agreement
+        )
+        await (await self.client(OPERATOR)).review(name)
 
-    async def _operator(self) -> RegistryClient:
-        if "local" not in self.clients:
-            self.clients["local"] = await self._client(Signer("local", self._operator_key))
-        return self.clients["local"]
+    async def allocate(self, actor: str, prefixes: Sequence[Prefix]) -> None:
+        """Allocate prefixes as one who may, all or none.
 
-    async def _client(self, signer: Signer) -> RegistryClient:
-        return await self._stack.enter_async_context(RegistryClient(self._address, signer, clock=self._clock))
+        Raises:
+            Fault: the registry's.
+        """
+        rows = [msgspec.Raw(prefix_row(prefix)) for prefix in prefixes]
+        submitted = await (await self.client(actor)).send(Draft.of("prefix-allocate.v1", {"rows": rows}))
+        submitted.insist()
 
 
 @asynccontextmanager
-async def opened(address: str, operator: PrivateKey, clock: Clock) -> AsyncIterator[Connecting]:
-    """Give the registry at this address, until it is left; then all connections are closed."""
+async def opened(address: str, operator: PrivateKey, keys: Path, clock: Clock) -> AsyncIterator[Connecting]:
+    """Give the registry at this address, until it is left; then all connections are closed.
+
+    `keys` is the folder for the keys of those who connect.
+    """
     async with AsyncExitStack() as stack:
-        yield Connecting(address, operator, clock, stack)
-
-
-async def _allocate(client: RegistryClient, prefixes: Sequence[Prefix]) -> None:
-    rows = [msgspec.Raw(prefix_row(prefix)) for prefix in prefixes]
-    submitted = await client.send(Draft.of("prefix-allocate.v1", {"rows": rows}))
-    submitted.insist()
+        yield Connecting(address, operator, keys, clock, stack)

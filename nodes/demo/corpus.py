@@ -103,6 +103,11 @@ class Corpus:
             yield enterprise, _rows(enterprise, end - begin)
             begin = end
 
+    def numbers(self, enterprise: Enterprise) -> range:
+        """Give the numbers of an enterprise's registrations."""
+        place = self.enterprises.index(enterprise)
+        return range(self._ends[place - 1] if place else 0, self._ends[place])
+
     def identifier(self, number: int) -> str:
         """Give the registered spelling."""
         run, serial = self._find(number)

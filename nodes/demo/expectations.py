@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from nodes.demo.corpus import Registration
@@ -71,6 +72,21 @@ def unregistered(asked: str, prefix: Prefix) -> Expected:
     """Expect that there is nothing: absent says only the authority, others just have nothing here."""
     is_here = prefix.hosting is Hosting.HERE
     return Expected(asked=asked, outcome=Outcome.ABSENT if is_here else Outcome.NOT_HERE, prefix=prefix)
+
+
+def fetched(registration: Registration) -> Expected:
+    """Expect a registration as the node below says it that is its authority."""
+    return msgspec.structs.replace(registered(registration), standing=Standing.CACHED)
+
+
+def pushed(registration: Registration) -> Expected:
+    """Expect a registration as the copy that the node below has pushed, whoever holds the prefix here."""
+    return msgspec.structs.replace(registered(registration), standing=Standing.REGISTERED_COPY)
+
+
+def absent(asked: str, prefix: Prefix) -> Expected:
+    """Expect the authority's word, given by a node below, that there is no such identifier."""
+    return Expected(asked=asked, outcome=Outcome.ABSENT, prefix=prefix)
 
 
 def referred(asked: str, prefix: Prefix) -> Expected:

@@ -4,8 +4,10 @@ from msgspec import Struct
 from rich.table import Table
 
 from nodes.demo.asking import Measured
+from nodes.demo.failing import Failed
 from nodes.demo.joining import Joined
 from nodes.demo.registering import Registered
+from nodes.demo.tiers import Running
 from nodes.demo.watching import Footprint, Looked
 from nodes.demo.wuhan import Secondary
 from nodes.terminal import table
@@ -18,6 +20,7 @@ _SHOWN_ENDPOINTS = 1
 class Findings(Struct, frozen=True, kw_only=True):
     """The demo's report. `loaded` is none where the store came out of an earlier demo's backup.
 
+    `asked` are the node's own answers; `recursed` those that it fetched from nodes below, first new and then again.
     `right` and `wrong` count compared answers; `differences` are the first of the wrong ones, in words.
     """
 
@@ -25,7 +28,10 @@ class Findings(Struct, frozen=True, kw_only=True):
     prefixes: int
     loaded: Registered | None
     asked: list[Measured]
+    running: Running
+    recursed: list[Measured]
     joined: list[Joined]
+    failed: Failed
     packages: Registered | None
     node: Looked
     right: int
@@ -44,10 +50,10 @@ def connected(nodes: tuple[Secondary, ...]) -> Table:
     return shown
 
 
-def asked(measured: list[Measured]) -> Table:
+def asked(measured: list[Measured], title: str = "Asked") -> Table:
     """Show how fast was answered."""
     columns = ("identifiers a call", "calls at once", "calls", "identifiers", "identifiers/s", "p50 ms", "p99 ms")
-    shown = table(*columns, title="Asked", right=columns)
+    shown = table(*columns, title=title, right=columns)
     for each in measured:
         shown.add_row(
             f"{each.batch:,}",
@@ -63,11 +69,26 @@ def asked(measured: list[Measured]) -> Table:
 
 def joined(nodes: list[Joined]) -> Table:
     """Show who joined, and how soon everybody was told so."""
-    numbers = ("enterprises", "registrations", "known everywhere after")
+    numbers = ("enterprises", "with own nodes", "registrations", "known everywhere after")
     shown = table("prefix", "node", *numbers, title="Joined while it ran", right=numbers)
     for each in nodes:
-        counts = (f"{each.enterprises}", f"{each.registrations:,}", f"{each.known_after * 1_000:.0f} ms")
+        counts = (
+            f"{each.enterprises}",
+            f"{each.own_nodes}",
+            f"{each.registrations:,}",
+            f"{each.known_after * 1_000:.0f} ms",
+        )
         shown.add_row(each.prefix, each.name, *counts)
+    return shown
+
+
+def failed(failing: Failed) -> Table:
+    """Show what became of a node that was killed, and what callers were told meanwhile."""
+    numbers = ("after", "took")
+    shown = table("after", "asked for", "told", "took", title=f"{failing.node} is killed", right=numbers)
+    for each in failing.events:
+        took = f"{each.took * 1_000:.1f} ms" if each.took else ""
+        shown.add_row(f"{each.after:.1f} s", each.what, each.told, took)
     return shown
 
 

@@ -1,10 +1,12 @@
 """A store that took long to fill, kept as a backup for the next time; its checksum is compared when it is used.
 
-The key that signs its journal is kept beside it: receipts of the one demo are good in the next.
+The key that signs its journal is kept beside it: receipts of the one demo are good in the next. So are the keys of
+the nodes that registered, with which they connect again.
 """
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from nodes.demo.corpus import VERSION
 from nodes.demo.place import Place
@@ -14,13 +16,16 @@ from resolver.errors import Fault, Reason
 from resolver.store import FORMAT
 from resolver.store.embedded import backup, restore
 
+KEYS: Final = "keys"
+"""The folder in the store's folder with the keys of the nodes that registered."""
+
 
 class Shelf:
     """The backup of a store that holds so many registrations of the corpus, and nothing else."""
 
     def __init__(self, place: Place, registrations: int, clock: Clock) -> None:
         self._place = place
-        self._name = f"corpus-{VERSION}-{registrations}-format-{FORMAT}"
+        self._name = f"corpus-{VERSION}-{registrations}-format-{FORMAT}-keys"
         self._clock = clock
 
     @property
@@ -43,7 +48,7 @@ class Shelf:
                 raise
             shutil.rmtree(self.path)
             return False
-        shutil.copy2(self.path / JOURNAL_FILE, data / JOURNAL_FILE)
+        _copy_keys(self.path, data)
         return True
 
     def put(self, data: Path) -> None:
@@ -55,9 +60,14 @@ class Shelf:
         unfinished = self._place.kept("unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         backup(data, unfinished, clock=self._clock, progress=_silent)
-        shutil.copy2(data / JOURNAL_FILE, unfinished / JOURNAL_FILE)
+        _copy_keys(data, unfinished)
         unfinished.rename(self.path)
         self._place.keep_only(self._name)
+
+
+def _copy_keys(source: Path, target: Path) -> None:
+    shutil.copy2(source / JOURNAL_FILE, target / JOURNAL_FILE)
+    shutil.copytree(source / KEYS, target / KEYS)
 
 
 def _silent(_done: int, _expected: int) -> None:

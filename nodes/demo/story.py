@@ -1,4 +1,8 @@
-"""The acts of the demo, in their order: a node starts, is filled, is asked, grows while it runs, and ends."""
+"""The acts of the demo, in their order.
+
+A node starts, is filled, is asked; the nodes below it start, and are asked through it; more join; one is killed and
+comes back; all of it ends.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -11,11 +15,12 @@ from msgspec import Struct
 from rich.console import Console
 
 from nodes.asking import answer_tables
-from nodes.client import Client
+from nodes.client import Client, Options
 from nodes.demo import debian, findings, watching
 from nodes.demo.asking import Asker, Measured, Verdicts
 from nodes.demo.corpus import Corpus, Registration, registration_row
 from nodes.demo.expectations import registered
+from nodes.demo.failing import Failed, Failing
 from nodes.demo.findings import Findings
 from nodes.demo.joining import Joined, Joining
 from nodes.demo.place import Place
@@ -23,8 +28,10 @@ from nodes.demo.questions import batches, everyday, referrals, special
 from nodes.demo.registering import Registered, lines, register
 from nodes.demo.shelf import Shelf
 from nodes.demo.stage import WORKERS, Stage, stage
+from nodes.demo.tiers import Running, Tiers, held_below
+from nodes.demo.topology import own_nodes
 from nodes.demo.visibility import until_known
-from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES
+from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES, Secondary
 from nodes.terminal import progress
 from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.clock import Clock
@@ -33,8 +40,12 @@ from resolver.query import Mode
 ROUNDS: Final = ((1, 8, 5_000), (10, 8, 10_000), (100, 4, 30_000), (1_000, 2, 50_000))
 """Identifiers a call, calls at once, and identifiers in all."""
 
-JOINING_SHARE: Final = 200
-"""Each planned node brings a 200th of the registrations that were there."""
+JOINING_SHARE: Final = 1_000
+JOINING_LEAST: Final = 20
+"""Each planned node brings a 1,000th of the registrations that were there, and no less than so many."""
+
+_RECURSED_BATCH: Final = 100
+_RECURSED_AT_ONCE: Final = 2
 
 _BUSY_BATCH: Final = 100
 _BUSY_PAUSE: Final = 0.02
@@ -83,16 +94,22 @@ class Story:
         self._introduce(on)
         loaded = self._tell_kept() if is_filled else await self._load(on)
         asked = await self._ask(on)
+        running = await self._bring_up(on)
+        recursed = await self._ask_below(on)
         joined = await self._let_join(on)
+        failed = await self._let_fail(on)
         packages = await self._add_packages(on) if self._wishes.packages else None
         found = Findings(
             registrations=len(self._corpus) + sum(each.registrations for each in joined) + _count(packages),
             prefixes=len(self._corpus.prefixes) + sum(1 + each.enterprises for each in joined) + bool(packages),
             loaded=loaded,
             asked=asked,
+            running=running,
+            recursed=recursed,
             joined=joined,
+            failed=failed,
             packages=packages,
-            node=await watching.look(on.node, on.data),
+            node=await watching.look(on.node, on.data, on.below.processes),
             right=self._verdicts.right,
             wrong=self._verdicts.wrong,
             differences=self._verdicts.differences,
@@ -124,7 +141,7 @@ class Story:
         made = Registered()
         with _bar("registrations", len(self._corpus)) as tell:
             for enterprise, chunks in self._corpus.shares():
-                client = on.registry.clients[enterprise.prefix]
+                client = await on.registry.client(enterprise.prefix)
                 made += await register(client, lines(chunks), self._clock, tell)
         self._tell_registered(made)
         await self._until_known(on, self._corpus.registration(len(self._corpus) - 1))
@@ -146,32 +163,79 @@ class Story:
         for few in batches(referrals(self._corpus, BATCH_IDENTIFIERS), BATCH_IDENTIFIERS):
             await asker.ask(few, Mode.REFERRAL)
         self._console.print(findings.asked(asked))
-        await self._show_one(on)
+        await self._show_one(on, self._corpus.identifier(len(self._corpus) // 2))
         return asked
 
-    async def _show_one(self, on: Stage) -> None:
+    async def _bring_up(self, on: Stage) -> Running:
+        """Run the nodes of those that are connected: each secondary node, and the enterprises' that have one."""
+        nodes = self._corpus.nodes
+        owners = [enterprise for node in nodes for enterprise in own_nodes(node)]
+        rest = len(self._corpus.enterprises) - len(owners)
+        self._act(f"The nodes below start: {len(nodes)} secondary, and {len(owners)} of enterprises")
+        with _bar("nodes below", len(nodes) + len(owners), unit="nodes") as tell:
+            running = await Tiers(on, self._clock, self._verdicts).bring_up(self._corpus, tell)
+        self._say(
+            f"{running.secondary_nodes + running.enterprise_nodes} nodes in {running.processes} processes, all "
+            f"reached after {running.seconds:.1f} s; {running.registrations:,} things are registered down there"
+        )
+        self._say(f"the other {rest} enterprises have none that speaks our protocol: this node answers for them")
+        return running
+
+    async def _ask_below(self, on: Stage) -> list[Measured]:
+        """Ask the node for what it has to fetch below, each thing twice: the second time it knows."""
+        self._act("A client asks the node above for what the nodes below hold (mode recursive)")
+        asker, measured = self._asker(on), []
+        for _ in range(2):
+            questions = held_below(self._corpus)
+            measured.append(
+                await asker.measure(
+                    questions, batch=_RECURSED_BATCH, in_flight=_RECURSED_AT_ONCE, mode=Mode.RECURSIVE
+                )
+            )
+        self._console.print(findings.asked(measured, "Fetched from below, then asked for again"))
+        return measured
+
+    async def _show_one(self, on: Stage, identifier: str, mode: Mode = Mode.LOCAL) -> None:
         """Show what an answer holds and which way it took, as `topnode resolve --trace` does."""
-        identifier = self._corpus.identifier(len(self._corpus) // 2)
         async with Client(on.node.address, clock=self._clock) as client:
-            traced = await client.resolve_traced(identifier)
+            traced = await client.resolve_traced(identifier, Options(mode=mode))
         self._console.print(answer_tables.one(identifier, traced.answer))
         self._console.print(answer_tables.way(traced))
 
     async def _let_join(self, on: Stage) -> list[Joined]:
-        """Let the planned nodes join one after the other, while others go on asking."""
+        """Let the planned nodes join, while others go on asking."""
         self._act(f"{len(PLANNED_NODES)} planned secondary nodes join while it runs and is asked")
-        joining = Joining(on.registry, on.connections, self._clock, self._verdicts)
-        registrations = max(2, len(self._corpus) // JOINING_SHARE)
+        nodes = len(PLANNED_NODES) + sum(len(own_nodes(node)) for node in PLANNED_NODES)
         over = asyncio.Event()
         # No TaskGroup: a Fault of the joining is to come out as it is.
         busy = asyncio.ensure_future(self._be_busy(on, over))
         try:
-            joined = [await joining.join(node, registrations) for node in PLANNED_NODES]
+            with _bar("nodes join", nodes, unit="nodes") as tell:
+                joining = Joining(on, self._clock, self._verdicts)
+                joined = await joining.join(PLANNED_NODES, self._joining_size, tell)
         finally:
             over.set()
             await busy
         self._console.print(findings.joined(joined))
+        (third,) = own_nodes(PLANNED_NODES[0])
+        corpus = self._joining_corpus(PLANNED_NODES[0])
+        identifier = corpus.identifier(corpus.numbers(third)[1])
+        self._say(f"through all tiers: topnode resolve {identifier} --mode recursive --trace\n")
+        await self._show_one(on, identifier, Mode.RECURSIVE)
         return joined
+
+    async def _let_fail(self, on: Stage) -> Failed:
+        """Kill one of the nodes that joined, see what callers are told, and bring it back."""
+        node = PLANNED_NODES[0]
+        self._act(f"{node.prefix} {node.name} is killed, and comes back")
+        # Plain where it is piped: then the table says it all, later.
+        with self._console.status("") as waiting:
+            failing = Failing(on, self._clock, self._verdicts)
+            failed = await failing.fail(
+                node, self._joining_corpus(node), lambda what: waiting.update(f"until {what}")
+            )
+        self._console.print(findings.failed(failed))
+        return failed
 
     async def _add_packages(self, on: Stage) -> Registered | None:
         """Let one more enterprise register what nobody made for this: the packages of this Debian release."""
@@ -196,7 +260,7 @@ class Story:
 
     def _look_back(self, found: Findings) -> None:
         self._act("What was seen")
-        self._console.print(findings.processes(found.node.processes))
+        self._console.print(findings.processes([*found.node.processes, *found.node.below]))
         self._console.print(findings.totals(found))
         for difference in found.differences:
             self._say(f"WRONG: {difference}", style="red")
@@ -217,6 +281,13 @@ class Story:
 
     def _say(self, line: str, style: str = "") -> None:
         self._console.print(line, style=style, markup=False, soft_wrap=True)
+
+    @property
+    def _joining_size(self) -> int:
+        return max(JOINING_LEAST, len(self._corpus) // JOINING_SHARE)
+
+    def _joining_corpus(self, node: Secondary) -> Corpus:
+        return Corpus(self._joining_size, [node])
 
     def _asker(self, on: Stage) -> Asker:
         return Asker(on.connections, self._clock, self._verdicts)
@@ -242,9 +313,9 @@ class Story:
 
 
 @contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, total: int, unit: str = "rows") -> Iterator[Callable[[int], None]]:
     """Show a bar; what it gives is told how many more are done."""
-    with progress(unit="rows") as bar:
+    with progress(unit=unit) as bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.advance(task, done)
 

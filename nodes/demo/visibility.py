@@ -39,10 +39,19 @@ class Known(Struct, frozen=True, kw_only=True):
         return f"still unknown after {self.unaware:.3f} s" if self.unaware > PROMISED_SECONDS else ""
 
 
-async def until_known(expected: Expected, connections: Sequence[Connection], clock: Clock) -> Known:
-    """Ask over all connections at once, each until it is answered rightly, beginning now."""
+async def until_known(
+    expected: Expected,
+    connections: Sequence[Connection],
+    clock: Clock,
+    *,
+    mode: Mode = Mode.LOCAL,
+    lost: float = LOST_SECONDS,
+) -> Known:
+    """Ask over all connections at once, each until it is answered rightly, for `lost` seconds from now."""
     began = clock.monotonic()
-    seen = await asyncio.gather(*(_until_known(expected, connection, clock, began) for connection in connections))
+    seen = await asyncio.gather(
+        *(_until_known(expected, connection, clock, began, mode, lost) for connection in connections)
+    )
     return Known(
         after=max(each.after for each in seen),
         unaware=max(each.unaware for each in seen),
@@ -50,13 +59,15 @@ async def until_known(expected: Expected, connections: Sequence[Connection], clo
     )
 
 
-async def _until_known(expected: Expected, connection: Connection, clock: Clock, began: float) -> Known:
+async def _until_known(
+    expected: Expected, connection: Connection, clock: Clock, began: float, mode: Mode, lost: float
+) -> Known:
     unaware = 0.0
     while True:
         asked = clock.monotonic() - began
-        (answer,) = read(await connection.send([expected.asked], Mode.LOCAL), 1)
+        (answer,) = read(await connection.send([expected.asked], mode), 1)
         difference = expected.difference(answer)
-        if not difference or asked > LOST_SECONDS:
+        if not difference or asked > lost:
             return Known(after=asked, unaware=unaware, differences=[difference] if difference else [])
         unaware = asked
         await asyncio.sleep(_PAUSE)

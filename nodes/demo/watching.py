@@ -2,7 +2,7 @@
 
 import asyncio
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from msgspec import Struct
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from nodes.probing.seen import ChildSeen, NodesSeen
 from nodes.serving.admin import Readiness
 from nodes.serving.started import Started
 
@@ -31,9 +32,13 @@ class Footprint(Struct, frozen=True, kw_only=True):
 
 
 class Looked(Struct, frozen=True, kw_only=True):
-    """A node at one moment. Lookups are those in the memory caches of all its resolvers, since they began."""
+    """A node at one moment. Lookups are those in the memory caches of all its resolvers, since they began.
+
+    `below` are the processes of the nodes below it.
+    """
 
     processes: list[Footprint]
+    below: list[Footprint]
     store_bytes: int
     cache_hits: int
     cache_lookups: int
@@ -44,13 +49,19 @@ class Looked(Struct, frozen=True, kw_only=True):
         return self.cache_hits / self.cache_lookups if self.cache_lookups else 0.0
 
 
-async def look(node: Started, data: Path) -> Looked:
-    """See how the node is, from its endpoint and its store."""
+async def children(node: Started) -> Sequence[ChildSeen]:
+    """See how the nodes below are, as the node's prober sees them."""
+    return NodesSeen.from_json(await _get(node, "nodes")).children
+
+
+async def look(node: Started, data: Path, below: Mapping[str, int]) -> Looked:
+    """See how the node is, from its endpoint and its store; `below` are the pids of the processes below it."""
     counts = _Counts((await _get(node, "metrics")).decode())
     seen = msgspec.json.decode(await _get(node, "readyz"), type=Readiness)
     pids = {_SUPERVISOR: node.pid} | {each.name: each.pid for each in seen.processes}
     return Looked(
         processes=[_footprint(name, pid) for name, pid in pids.items()],
+        below=[_footprint(name, pid) for name, pid in below.items()],
         store_bytes=_store_bytes(data),
         cache_hits=counts.total(_LOOKUPS, verdict="hit"),
         cache_lookups=counts.total(_LOOKUPS),

@@ -9,6 +9,7 @@ import click
 
 from nodes.asking.reach import DurationParam, Secured, channel_of, secured_options, with_options
 from nodes.client import RegistryClient, RegistryClientSettings, Signer
+from nodes.client.counting import CountsClient
 from resolver.units import Duration
 
 REGISTRY: Final = "127.0.0.1:3643"
@@ -90,6 +91,17 @@ def open_signer(signing: Signing) -> RegistryClient:
     """
     signer = Signer.from_file(signing["actor"], _key_file(signing))
     return RegistryClient(signing["registry"], signer, _settings(signing))
+
+
+def open_counts(signing: Signing) -> CountsClient:
+    """Make a client of counts that signs, within the running loop.
+
+    Raises:
+        Fault: FILE_UNREADABLE naming the TLS or key file that is missing or does not fit, KEY_INVALID.
+        click.UsageError: an actor without a key.
+    """
+    signer = Signer.from_file(signing["actor"], _key_file(signing))
+    return CountsClient(signing["registry"], signer, _settings(signing))
 
 
 def _settings(reach: RegistryReach) -> RegistryClientSettings:

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from nodes.asking.answers import safe, time_text
 from nodes.client import Fault, Submitted
+from nodes.client.registered import ListedNode
 from nodes.registering.words import NEVER, endpoint_to_text
 from resolver.routes import Prefix, PrefixState
 from resolver.trust.actors import Node, NodeState
@@ -51,7 +52,26 @@ def plain_node(node: Node) -> dict[str, Any]:
         "changed_at": node.changed_at,
         "reason": node.reason,
         "version": node.epoch,
+        "agreement": node.agreement,
+        "takeover": node.takeover,
+        "takeover_automatic": node.takeover_automatic,
+        "takeover_since": node.takeover_since,
+        "takeover_reason": node.takeover_reason,
     }
+
+
+def plain_listed(listed: ListedNode) -> dict[str, Any]:
+    """Give what is registered of a node, and its last sign of life: None where none was heard."""
+    heard = listed.heard
+    said = None
+    if heard is not None:
+        said = {
+            "heard_at": heard.heard_at,
+            "given_at": heard.given_at,
+            "applied_index": heard.applied_index,
+            "software_version": heard.software_version,
+        }
+    return {**plain_node(listed.node), "heartbeat": said}
 
 
 def plain_prefix(prefix: Prefix) -> dict[str, Any]:
@@ -78,6 +98,8 @@ def node_lines(node: Node) -> list[tuple[str, str]]:
         ("applied", time_text(node.applied_at)),
         ("changed", f"{time_text(node.changed_at)}, version {node.epoch:,}"),
         ("reason", safe(node.reason)),
+        ("when down", "taken over by itself, as agreed" if node.agreement else "taken over by an operator"),
+        ("taken over", _takeover(node)),
     ]
     for key in node.keys:
         until = f" until {time_text(key.until)}" if key.until else ""
@@ -95,6 +117,13 @@ def prefix_lines(prefix: Prefix) -> list[tuple[str, str]]:
         *(("endpoint", safe(endpoint_to_text(endpoint))) for endpoint in prefix.endpoints),
         ("version", f"{prefix.epoch:,}"),
     ]
+
+
+def _takeover(node: Node) -> str:
+    if not node.takeover:
+        return ""
+    how = "by itself" if node.takeover_automatic else "by an operator"
+    return f"since {time_text(node.takeover_since)}, {how}: {safe(node.takeover_reason)}"
 
 
 def _algorithm(spki: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The admin endpoint of a node: its metrics, whether it lives, whether it is ready. HTTP, for the operator's network.
+"""The admin endpoint of a node: metrics, health, readiness, the nodes below. HTTP, for the operator's network.
 
 What is shown comes from a `Watched`: the supervisor, or the one process where everything runs in one.
 """
@@ -15,9 +15,13 @@ from prometheus_client.exposition import choose_encoder
 
 from nodes.listening import Address, address_fault
 from nodes.serving.exposition import Merged
+from resolver.errors import Fault
 
 OWNER: Final = "owner"
-"""The name of the process that owns the store; all others are resolvers."""
+"""The name of the process that owns the store."""
+
+PROBER: Final = "prober"
+"""The name of the process that probes the nodes below, where there is one; all others are resolvers."""
 
 Encoder = Callable[[Merged], bytes]
 
@@ -57,17 +61,26 @@ class Watched(Protocol):
     async def readiness(self) -> Readiness:
         """See how all processes are. Ready means: the owner serves or stands by, a resolver serves and is current."""
 
+    async def nodes(self) -> bytes:
+        """Give what was probed of the nodes below, as JSON (`nodes.probing.seen`).
+
+        Raises:
+            Fault: nobody probes them, or who does says nothing in time.
+        """
+
 
 def is_ready(processes: Sequence[Seen]) -> bool:
     """Are callers served: is the writer there, or ready to become it, and at least one resolver?"""
     conditions = {each.name: each.condition for each in processes}
     owner = conditions.pop(OWNER, Condition.ENDED)
+    # Callers are answered without it.
+    conditions.pop(PROBER, None)
     return owner in {Condition.SERVING, Condition.STANDING_BY} and Condition.SERVING in conditions.values()
 
 
 @asynccontextmanager
 async def admin_endpoint(address: Address, watched: Watched) -> AsyncIterator[Address]:
-    """Serve /metrics, /healthz and /readyz; give the address with its real port.
+    """Serve /metrics, /healthz, /readyz and /nodes; give the address with its real port.
 
     Raises:
         Fault: ADDRESS_TAKEN, SETTING_INVALID.
@@ -90,6 +103,7 @@ def _application(watched: Watched) -> web.Application:
     application.router.add_get("/metrics", pages.metrics)
     application.router.add_get("/healthz", pages.health)
     application.router.add_get("/readyz", pages.readiness)
+    application.router.add_get("/nodes", pages.nodes)
     return application
 
 
@@ -112,3 +126,9 @@ class _Pages:
         return web.Response(
             status=200 if seen.is_ready else 503, body=msgspec.json.encode(seen), content_type="application/json"
         )
+
+    async def nodes(self, _request: web.Request) -> web.Response:
+        try:
+            return web.Response(body=await self._watched.nodes(), content_type="application/json")
+        except Fault as fault:
+            return web.Response(status=503, text=f"{fault.detail}\n")

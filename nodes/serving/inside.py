@@ -1,5 +1,6 @@
-"""What the processes of a node say to each other over their Unix sockets: their metrics, and whether they serve."""
+"""What the processes of a node say to each other over their Unix sockets: metrics, health, what was probed."""
 
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import grpc
@@ -15,6 +16,9 @@ from resolver.rpc.serving import Server, ServingSettings, build_server
 from resolver.units import Duration
 
 WORKER_SERVICE: Final = nodes_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name
+PROBER_SERVICE: Final = nodes_pb2.DESCRIPTOR.services_by_name["ProberService"].full_name
+
+_PIECE: Final = 1 << 20
 
 
 def inside_server(socket: str, registry: CollectorRegistry, drain_grace: Duration) -> Server:
@@ -39,6 +43,28 @@ def inside_server(socket: str, registry: CollectorRegistry, drain_grace: Duratio
     return server
 
 
+def offer_nodes(server: Server, nodes: Callable[[], bytes]) -> None:
+    """Have a server that does not listen yet offer what its process has seen of the nodes below, as JSON."""
+
+    async def get_nodes(
+        _request: nodes_pb2.GetNodesRequest, _context: grpc.aio.ServicerContext[object, object]
+    ) -> AsyncIterator[nodes_pb2.GetNodesResponse]:
+        octets = nodes()
+        for begin in range(0, len(octets), _PIECE):
+            yield nodes_pb2.GetNodesResponse(json=octets[begin : begin + _PIECE])
+
+    server.add(
+        PROBER_SERVICE,
+        {
+            "GetNodes": grpc.unary_stream_rpc_method_handler(
+                get_nodes,
+                request_deserializer=nodes_pb2.GetNodesRequest.FromString,
+                response_serializer=nodes_pb2.GetNodesResponse.SerializeToString,
+            )
+        },
+    )
+
+
 class Peer:
     """Another process of this node, as seen through its Unix socket. Lives as long as that process.
 
@@ -51,6 +77,11 @@ class Peer:
             f"/{WORKER_SERVICE}/GetMetrics",
             request_serializer=nodes_pb2.GetMetricsRequest.SerializeToString,
             response_deserializer=nodes_pb2.GetMetricsResponse.FromString,
+        )
+        self._nodes = self._channel.unary_stream(
+            f"/{PROBER_SERVICE}/GetNodes",
+            request_serializer=nodes_pb2.GetNodesRequest.SerializeToString,
+            response_deserializer=nodes_pb2.GetNodesResponse.FromString,
         )
         self._health = self._channel.unary_unary(
             f"/{HEALTH_SERVICE}/Check",
@@ -65,6 +96,13 @@ class Peer:
         except grpc.aio.AioRpcError as error:
             raise fault_of_rpc_error(error) from None
         return answer.openmetrics.decode()
+
+    async def nodes(self, *, within: float) -> bytes:
+        """Fetch what a prober has seen of the nodes below, as JSON."""
+        try:
+            return b"".join([piece.json async for piece in self._nodes(nodes_pb2.GetNodesRequest(), timeout=within)])
+        except grpc.aio.AioRpcError as error:
+            raise fault_of_rpc_error(error) from None
 
     async def is_serving(self, *, within: float) -> bool:
         """Ask whether it serves and is current."""

@@ -9,13 +9,16 @@ from typing import Any
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, Gauge
 
+from nodes.counting.inside import KeeperService
+from nodes.counting.running import accounting, keeping
 from nodes.serving import child
 from nodes.serving.exposition import process_registry
 from nodes.serving.inside import inside_server
 from nodes.serving.orders import Order
 from nodes.settings import NodeSettings
 from nodes.stores import marking, open_ring, own_embedded, tending
-from registry.journal import Store
+from nodes.upward.running import upward
+from registry.counts_journal import CountedStore
 from registry.opening import open_registry
 from registry.service import RegistryService
 from resolver.clock import Clock, SystemClock
@@ -34,9 +37,11 @@ async def serve(order: Order, life: child.Life) -> None:
     settings, clock, registry = order.settings, SystemClock(), process_registry()
     with closing(own_embedded(settings, order.socket, clock, stop=os.getppid())) as store:
         inside = inside_server(order.socket, registry, settings.serving.drain_grace)
-        async with registering(store, inside, settings, clock, registry):
-            life.serves()
-            await life.is_over()
+        async with keeping(store.counts, settings.data, clock, registry) as keeper:
+            KeeperService(keeper, clock, registry).add_to(inside)
+            async with registering(store, inside, settings, clock, registry):
+                life.serves()
+                await life.is_over()
 
 
 async def _serve_ring(order: Order, life: child.Life) -> None:
@@ -46,7 +51,11 @@ async def _serve_ring(order: Order, life: child.Life) -> None:
     store = await open_ring(settings, clock, registry, stop=os.getppid())
     async with AsyncExitStack() as closing_later:
         closing_later.push_async_callback(store.close)
+        # Resolvers of this machine hand on what they count, whosever turn it is to write.
+        keeper = await closing_later.enter_async_context(keeping(store.counts, settings.data, clock, registry))
+        counts = KeeperService(keeper, clock, registry)
         inside = inside_server(order.socket, registry, settings.serving.drain_grace)
+        counts.add_to(inside)
         await inside.start()
         inside.set_serving(is_serving=False)
         life.serves()
@@ -56,6 +65,7 @@ async def _serve_ring(order: Order, life: child.Life) -> None:
             return
         is_writer.set(1)
         inside = inside_server(order.socket, registry, settings.serving.drain_grace)
+        counts.add_to(inside)
         async with (
             tending(store),
             marking(store, settings, clock, registry),
@@ -81,12 +91,14 @@ async def _comes_before(first: Coroutine[Any, Any, None], second: Coroutine[Any,
 
 @asynccontextmanager
 async def registering(
-    store: Store, inside: Server, settings: NodeSettings, clock: Clock, registry: CollectorRegistry
+    store: CountedStore, inside: Server, settings: NodeSettings, clock: Clock, registry: CollectorRegistry
 ) -> AsyncIterator[None]:
     """Take signed requests on the registry's port and on this process's socket, and drain both at the end.
 
+    Meanwhile what is registered is counted, and the node above, if there is one, is told what is taken.
+
     Raises:
-        Fault: as `open_registry`; an address cannot be bound, a TLS file does not fit.
+        Fault: as `open_registry`, `upward`; an address cannot be bound, a TLS file does not fit.
     """
     served = replace(settings.serving, address=settings.registry.address, tls=settings.registry.tls)
     outside = build_server(served)
@@ -97,13 +109,33 @@ async def registering(
         servers = (inside, outside)
         for server in servers:
             service.add_to(server)
-        try:
-            for server in servers:
-                await server.start()
-            yield
-            await asyncio.gather(inside.drain(), outside.drain())
-        finally:
-            await asyncio.gather(inside.stop(), outside.stop())
+        async with accounting(
+            store,
+            opened,
+            servers,
+            node=settings.node,
+            data=settings.data,
+            settings=settings.upward,
+            clock=clock,
+            registry=registry,
+        ):
+            try:
+                for server in servers:
+                    await server.start()
+                async with upward(
+                    opened,
+                    node=settings.node,
+                    tier=settings.tier,
+                    data=settings.data,
+                    serving=settings.serving,
+                    settings=settings.upward,
+                    clock=clock,
+                    registry=registry,
+                ):
+                    yield
+                await asyncio.gather(inside.drain(), outside.drain())
+            finally:
+                await asyncio.gather(inside.stop(), outside.stop())
 
 
 if __name__ == "__main__":

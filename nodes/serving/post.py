@@ -97,6 +97,16 @@ class Post:
             raise Fault(Reason.NODE_UNREACHABLE, f"{self.name} does not serve.")
         return await self._peer.metrics(within=LOOK_SECONDS)
 
+    async def nodes(self) -> bytes:
+        """Fetch what it has seen of the nodes below, as JSON.
+
+        Raises:
+            Fault: as `metrics`.
+        """
+        if self._peer is None or not self.serving.is_set():
+            raise Fault(Reason.NODE_UNREACHABLE, f"{self.name} does not serve.")
+        return await self._peer.nodes(within=LOOK_SECONDS)
+
     async def _condition(self) -> Condition:
         if self._peer is None:
             return Condition.ENDED

@@ -1,9 +1,10 @@
-"""Running a top-level node to its end, in one process or in several."""
+"""Running a node of any tier to its end, in one process or in several."""
 
 import asyncio
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import uvloop
@@ -57,18 +58,23 @@ def _allow_connections() -> None:
 
 async def _run(settings: NodeSettings, announce: Announce) -> None:
     stopping = Stopping()
+    with stopping.on_signals(), placed(settings) as real, run_folder(settings.data) as folder:
+        kind = Supervisor if worker_count(settings) else Alone
+        await kind(real, folder, SystemClock(), stopping).run(announce)
+
+
+@contextmanager
+def placed(settings: NodeSettings) -> Iterator[NodeSettings]:
+    """Hold the addresses of a node, as long as the context lasts; gives the settings with the ports really taken.
+
+    Raises:
+        Fault: ADDRESS_TAKEN, SETTING_INVALID.
+    """
     listen = Address.from_text(settings.serving.address, field="serving.address")
     register = Address.from_text(settings.registry.address, field="registry.address")
-    with (
-        stopping.on_signals(),
-        reserved(listen, field="serving.address") as taken,
-        reserved(register, field="registry.address") as registry,
-        run_folder(settings.data) as folder,
-    ):
-        placed = replace(
+    with reserved(listen, field="serving.address") as taken, reserved(register, field="registry.address") as registry:
+        yield replace(
             settings,
             serving=replace(settings.serving, address=taken.to_text()),
             registry=replace(settings.registry, address=registry.to_text()),
         )
-        kind = Supervisor if worker_count(settings) else Alone
-        await kind(placed, folder, SystemClock(), stopping).run(announce)

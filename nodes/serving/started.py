@@ -31,7 +31,7 @@ class Started(Struct, frozen=True, kw_only=True):
         """Tell of this process's node; addresses are those really taken."""
         return cls(
             node=settings.node,
-            tier="top",
+            tier=settings.tier,
             address=settings.serving.address,
             registry=settings.registry.address,
             admin=admin.to_text(),

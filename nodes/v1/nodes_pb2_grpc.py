@@ -99,3 +99,156 @@ class WorkerService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ProberServiceStub:
+    """ProberService is offered by the process that probes the nodes below to its supervisor.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.GetNodes = channel.unary_stream(
+                '/topnode.nodes.v1.ProberService/GetNodes',
+                request_serializer=nodes_dot_v1_dot_nodes__pb2.GetNodesRequest.SerializeToString,
+                response_deserializer=nodes_dot_v1_dot_nodes__pb2.GetNodesResponse.FromString,
+                _registered_method=True)
+
+
+class ProberServiceServicer:
+    """ProberService is offered by the process that probes the nodes below to its supervisor.
+    """
+
+    def GetNodes(self, request, context):
+        """GetNodes gives what it has seen of them: one JSON document, as it stands at /nodes, in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ProberServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'GetNodes': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetNodes,
+                    request_deserializer=nodes_dot_v1_dot_nodes__pb2.GetNodesRequest.FromString,
+                    response_serializer=nodes_dot_v1_dot_nodes__pb2.GetNodesResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'topnode.nodes.v1.ProberService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('topnode.nodes.v1.ProberService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ProberService:
+    """ProberService is offered by the process that probes the nodes below to its supervisor.
+    """
+
+    @staticmethod
+    def GetNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/topnode.nodes.v1.ProberService/GetNodes',
+            nodes_dot_v1_dot_nodes__pb2.GetNodesRequest.SerializeToString,
+            nodes_dot_v1_dot_nodes__pb2.GetNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class CountingServiceStub:
+    """CountingService is offered by the process that owns the store to the resolvers of its node.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.AddCounts = channel.unary_unary(
+                '/topnode.nodes.v1.CountingService/AddCounts',
+                request_serializer=nodes_dot_v1_dot_nodes__pb2.AddCountsRequest.SerializeToString,
+                response_deserializer=nodes_dot_v1_dot_nodes__pb2.AddCountsResponse.FromString,
+                _registered_method=True)
+
+
+class CountingServiceServicer:
+    """CountingService is offered by the process that owns the store to the resolvers of its node.
+    """
+
+    def AddCounts(self, request, context):
+        """AddCounts takes what was counted since the last time, also where that is nothing: a resolver that is not heard of
+        any more is taken for dead. The same delta may come again, and is added once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CountingServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'AddCounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddCounts,
+                    request_deserializer=nodes_dot_v1_dot_nodes__pb2.AddCountsRequest.FromString,
+                    response_serializer=nodes_dot_v1_dot_nodes__pb2.AddCountsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'topnode.nodes.v1.CountingService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('topnode.nodes.v1.CountingService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class CountingService:
+    """CountingService is offered by the process that owns the store to the resolvers of its node.
+    """
+
+    @staticmethod
+    def AddCounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/topnode.nodes.v1.CountingService/AddCounts',
+            nodes_dot_v1_dot_nodes__pb2.AddCountsRequest.SerializeToString,
+            nodes_dot_v1_dot_nodes__pb2.AddCountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

@@ -76,14 +76,16 @@ class SubmitResponse(_message.Message):
     def __init__(self, result: _Optional[_Union[Result, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., repeated_answer: _Optional[bool] = ...) -> None: ...
 
 class Result(_message.Message):
-    __slots__ = ("outcomes", "refusals", "minted")
+    __slots__ = ("outcomes", "refusals", "minted", "tallies")
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     MINTED_FIELD_NUMBER: _ClassVar[int]
+    TALLIES_FIELD_NUMBER: _ClassVar[int]
     outcomes: _containers.RepeatedScalarFieldContainer[Outcome]
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     minted: _containers.RepeatedCompositeFieldContainer[Minted]
-    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, str]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., minted: _Optional[_Iterable[_Union[Minted, _Mapping]]] = ...) -> None: ...
+    tallies: _containers.RepeatedCompositeFieldContainer[Tally]
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, str]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., minted: _Optional[_Iterable[_Union[Minted, _Mapping]]] = ..., tallies: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("row", "error")
@@ -92,6 +94,18 @@ class Refusal(_message.Message):
     row: int
     error: _status_pb2.Status
     def __init__(self, row: _Optional[int] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class Tally(_message.Message):
+    __slots__ = ("prefix", "registered", "deleted", "allocated")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    registered: int
+    deleted: int
+    allocated: int
+    def __init__(self, prefix: _Optional[str] = ..., registered: _Optional[int] = ..., deleted: _Optional[int] = ..., allocated: _Optional[int] = ...) -> None: ...
 
 class Minted(_message.Message):
     __slots__ = ("row", "identifier")
@@ -142,20 +156,22 @@ class ImportRequest(_message.Message):
     def __init__(self, envelope: _Optional[bytes] = ..., chunk: _Optional[bytes] = ...) -> None: ...
 
 class ImportResponse(_message.Message):
-    __slots__ = ("registered", "replaced", "unchanged", "refusals", "receipt", "repeated_answer")
+    __slots__ = ("registered", "replaced", "unchanged", "refusals", "receipt", "repeated_answer", "tallies")
     REGISTERED_FIELD_NUMBER: _ClassVar[int]
     REPLACED_FIELD_NUMBER: _ClassVar[int]
     UNCHANGED_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     REPEATED_ANSWER_FIELD_NUMBER: _ClassVar[int]
+    TALLIES_FIELD_NUMBER: _ClassVar[int]
     registered: int
     replaced: int
     unchanged: int
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     receipt: Receipt
     repeated_answer: bool
-    def __init__(self, registered: _Optional[int] = ..., replaced: _Optional[int] = ..., unchanged: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., repeated_answer: _Optional[bool] = ...) -> None: ...
+    tallies: _containers.RepeatedCompositeFieldContainer[Tally]
+    def __init__(self, registered: _Optional[int] = ..., replaced: _Optional[int] = ..., unchanged: _Optional[int] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., repeated_answer: _Optional[bool] = ..., tallies: _Optional[_Iterable[_Union[Tally, _Mapping]]] = ...) -> None: ...
 
 class GetImportRequest(_message.Message):
     __slots__ = ("name",)
@@ -208,7 +224,7 @@ class GetCheckpointResponse(_message.Message):
     def __init__(self, checkpoint: _Optional[bytes] = ..., verifier_key: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("node", "tier", "state", "parent", "organisation", "industry", "keys", "applied_at", "changed_at", "reason", "version")
+    __slots__ = ("node", "tier", "state", "parent", "organisation", "industry", "keys", "applied_at", "changed_at", "reason", "version", "heartbeat", "takeover", "agreement", "takeover_automatic", "takeover_since", "takeover_reason")
     NODE_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -220,6 +236,12 @@ class Node(_message.Message):
     CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    HEARTBEAT_FIELD_NUMBER: _ClassVar[int]
+    TAKEOVER_FIELD_NUMBER: _ClassVar[int]
+    AGREEMENT_FIELD_NUMBER: _ClassVar[int]
+    TAKEOVER_AUTOMATIC_FIELD_NUMBER: _ClassVar[int]
+    TAKEOVER_SINCE_FIELD_NUMBER: _ClassVar[int]
+    TAKEOVER_REASON_FIELD_NUMBER: _ClassVar[int]
     node: str
     tier: Tier
     state: NodeState
@@ -231,7 +253,13 @@ class Node(_message.Message):
     changed_at: int
     reason: str
     version: int
-    def __init__(self, node: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., state: _Optional[_Union[NodeState, str]] = ..., parent: _Optional[str] = ..., organisation: _Optional[str] = ..., industry: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[NodeKey, _Mapping]]] = ..., applied_at: _Optional[int] = ..., changed_at: _Optional[int] = ..., reason: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+    heartbeat: NodeHeartbeat
+    takeover: bool
+    agreement: bool
+    takeover_automatic: bool
+    takeover_since: int
+    takeover_reason: str
+    def __init__(self, node: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., state: _Optional[_Union[NodeState, str]] = ..., parent: _Optional[str] = ..., organisation: _Optional[str] = ..., industry: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[NodeKey, _Mapping]]] = ..., applied_at: _Optional[int] = ..., changed_at: _Optional[int] = ..., reason: _Optional[str] = ..., version: _Optional[int] = ..., heartbeat: _Optional[_Union[NodeHeartbeat, _Mapping]] = ..., takeover: _Optional[bool] = ..., agreement: _Optional[bool] = ..., takeover_automatic: _Optional[bool] = ..., takeover_since: _Optional[int] = ..., takeover_reason: _Optional[str] = ...) -> None: ...
 
 class NodeKey(_message.Message):
     __slots__ = ("keyid", "spki", "since", "until")
@@ -320,3 +348,95 @@ class ListNodesResponse(_message.Message):
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
     next_after: str
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., next_after: _Optional[str] = ...) -> None: ...
+
+class HeartbeatRequest(_message.Message):
+    __slots__ = ("node", "time", "applied_index", "software_version")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    time: int
+    applied_index: int
+    software_version: str
+    def __init__(self, node: _Optional[str] = ..., time: _Optional[int] = ..., applied_index: _Optional[int] = ..., software_version: _Optional[str] = ...) -> None: ...
+
+class HeartbeatResponse(_message.Message):
+    __slots__ = ("time", "index")
+    TIME_FIELD_NUMBER: _ClassVar[int]
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    time: int
+    index: int
+    def __init__(self, time: _Optional[int] = ..., index: _Optional[int] = ...) -> None: ...
+
+class NodeHeartbeat(_message.Message):
+    __slots__ = ("heard_at", "given_at", "applied_index", "software_version")
+    HEARD_AT_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_AT_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_INDEX_FIELD_NUMBER: _ClassVar[int]
+    SOFTWARE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    heard_at: int
+    given_at: int
+    applied_index: int
+    software_version: str
+    def __init__(self, heard_at: _Optional[int] = ..., given_at: _Optional[int] = ..., applied_index: _Optional[int] = ..., software_version: _Optional[str] = ...) -> None: ...
+
+class ListCountsRequest(_message.Message):
+    __slots__ = ("day", "prefix", "page_size", "after")
+    DAY_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    day: str
+    prefix: str
+    page_size: int
+    after: str
+    def __init__(self, day: _Optional[str] = ..., prefix: _Optional[str] = ..., page_size: _Optional[int] = ..., after: _Optional[str] = ...) -> None: ...
+
+class ListCountsResponse(_message.Message):
+    __slots__ = ("day", "rows", "next_after", "partial")
+    DAY_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_AFTER_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    day: str
+    rows: _containers.RepeatedCompositeFieldContainer[CountRow]
+    next_after: str
+    partial: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, day: _Optional[str] = ..., rows: _Optional[_Iterable[_Union[CountRow, _Mapping]]] = ..., next_after: _Optional[str] = ..., partial: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CountRow(_message.Message):
+    __slots__ = ("prefix", "node", "queries", "found", "recursive_queries", "recursive_found", "registered", "deleted", "allocated")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_QUERIES_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FOUND_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_FIELD_NUMBER: _ClassVar[int]
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    ALLOCATED_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    node: str
+    queries: int
+    found: int
+    recursive_queries: int
+    recursive_found: int
+    registered: int
+    deleted: int
+    allocated: int
+    def __init__(self, prefix: _Optional[str] = ..., node: _Optional[str] = ..., queries: _Optional[int] = ..., found: _Optional[int] = ..., recursive_queries: _Optional[int] = ..., recursive_found: _Optional[int] = ..., registered: _Optional[int] = ..., deleted: _Optional[int] = ..., allocated: _Optional[int] = ...) -> None: ...
+
+class SendCountsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class SendCountsResponse(_message.Message):
+    __slots__ = ("reports", "rows", "refused")
+    REPORTS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    reports: int
+    rows: int
+    refused: int
+    def __init__(self, reports: _Optional[int] = ..., rows: _Optional[int] = ..., refused: _Optional[int] = ...) -> None: ...

@@ -75,6 +75,11 @@ class RegistryServiceStub:
                 request_serializer=registry_dot_v1_dot_registry__pb2.ListNodesRequest.SerializeToString,
                 response_deserializer=registry_dot_v1_dot_registry__pb2.ListNodesResponse.FromString,
                 _registered_method=True)
+        self.Heartbeat = channel.unary_unary(
+                '/topnode.registry.v1.RegistryService/Heartbeat',
+                request_serializer=registry_dot_v1_dot_registry__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=registry_dot_v1_dot_registry__pb2.HeartbeatResponse.FromString,
+                _registered_method=True)
 
 
 class RegistryServiceServicer:
@@ -139,6 +144,13 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Heartbeat(self, request, context):
+        """Heartbeat tells that an enabled node lives. It is signed like a query of that node, and not journalled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RegistryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -181,6 +193,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.ListNodes,
                     request_deserializer=registry_dot_v1_dot_registry__pb2.ListNodesRequest.FromString,
                     response_serializer=registry_dot_v1_dot_registry__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=registry_dot_v1_dot_registry__pb2.HeartbeatRequest.FromString,
+                    response_serializer=registry_dot_v1_dot_registry__pb2.HeartbeatResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -400,6 +417,153 @@ class RegistryService:
             '/topnode.registry.v1.RegistryService/ListNodes',
             registry_dot_v1_dot_registry__pb2.ListNodesRequest.SerializeToString,
             registry_dot_v1_dot_registry__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/topnode.registry.v1.RegistryService/Heartbeat',
+            registry_dot_v1_dot_registry__pb2.HeartbeatRequest.SerializeToString,
+            registry_dot_v1_dot_registry__pb2.HeartbeatResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class CountsServiceStub:
+    """CountsService tells what was counted, to operators of the node.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListCounts = channel.unary_unary(
+                '/topnode.registry.v1.CountsService/ListCounts',
+                request_serializer=registry_dot_v1_dot_registry__pb2.ListCountsRequest.SerializeToString,
+                response_deserializer=registry_dot_v1_dot_registry__pb2.ListCountsResponse.FromString,
+                _registered_method=True)
+        self.SendCounts = channel.unary_unary(
+                '/topnode.registry.v1.CountsService/SendCounts',
+                request_serializer=registry_dot_v1_dot_registry__pb2.SendCountsRequest.SerializeToString,
+                response_deserializer=registry_dot_v1_dot_registry__pb2.SendCountsResponse.FromString,
+                _registered_method=True)
+
+
+class CountsServiceServicer:
+    """CountsService tells what was counted, to operators of the node.
+    """
+
+    def ListCounts(self, request, context):
+        """ListCounts pages through the figures of days, prefix by prefix.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendCounts(self, request, context):
+        """SendCounts has everything that was counted until now and is owed reported to the node above, now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_CountsServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListCounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCounts,
+                    request_deserializer=registry_dot_v1_dot_registry__pb2.ListCountsRequest.FromString,
+                    response_serializer=registry_dot_v1_dot_registry__pb2.ListCountsResponse.SerializeToString,
+            ),
+            'SendCounts': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendCounts,
+                    request_deserializer=registry_dot_v1_dot_registry__pb2.SendCountsRequest.FromString,
+                    response_serializer=registry_dot_v1_dot_registry__pb2.SendCountsResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'topnode.registry.v1.CountsService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('topnode.registry.v1.CountsService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class CountsService:
+    """CountsService tells what was counted, to operators of the node.
+    """
+
+    @staticmethod
+    def ListCounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/topnode.registry.v1.CountsService/ListCounts',
+            registry_dot_v1_dot_registry__pb2.ListCountsRequest.SerializeToString,
+            registry_dot_v1_dot_registry__pb2.ListCountsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendCounts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/topnode.registry.v1.CountsService/SendCounts',
+            registry_dot_v1_dot_registry__pb2.SendCountsRequest.SerializeToString,
+            registry_dot_v1_dot_registry__pb2.SendCountsResponse.FromString,
             options,
             channel_credentials,
             insecure,

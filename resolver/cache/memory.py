@@ -64,7 +64,8 @@ class MemoryCache:
     has none (the dict's own `get`, like `find`), and `floor` is the index up to which they are forgotten.
     """
 
-    def __init__(self, settings: MemorySettings, registry: CollectorRegistry) -> None:
+    def __init__(self, settings: MemorySettings, registry: CollectorRegistry | None) -> None:
+        """Make it; without a registry another one tells its numbers (`tell_other`)."""
         self._entries: dict[bytes, Ready] = {}
         self.find = self._entries.get
         size, count = settings.size // _ABSENT_PART, settings.entries // _ABSENT_PART
@@ -79,7 +80,8 @@ class MemoryCache:
         self._newest = 0
         self.hits = self.misses = self.stale = self.refused = 0
         self._metrics = _MemoryMetrics(self)
-        registry.register(self._metrics)
+        if registry is not None:
+            registry.register(self._metrics)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -101,6 +103,10 @@ class MemoryCache:
     def tell_beside(self, tier: str, verdicts: Mapping[str, int]) -> None:
         """Tell in the same metrics what a cache counts, by verdict, that is asked after this one."""
         self._metrics.beside[tier] = verdicts
+
+    def tell_other(self, tier: str, cache: "MemoryCache") -> None:
+        """Tell in the same metrics the numbers of another cache, which has no registry, as those of this tier."""
+        self._metrics.caches[tier] = cache
 
     def put(self, keys: Sequence[bytes], answers: Sequence[Ready]) -> int:
         """Keep what may be kept of these answers, each under its key, and tell how many were entered.
@@ -200,30 +206,30 @@ def _of_a_scan(keys: Sequence[bytes], answers: Sequence[Ready]) -> tuple[Sequenc
 
 
 class _MemoryMetrics(Collector):
-    """Reads the cache's own numbers when metrics are asked for: counting costs the hot path an addition."""
+    """Reads the caches' own numbers when metrics are asked for: counting costs the hot path an addition."""
 
     def __init__(self, cache: MemoryCache) -> None:
-        self._cache = cache
+        self.caches = {"memory": cache}
         self.beside: dict[str, Mapping[str, int]] = {}
 
     def collect(self) -> Iterator[Metric]:
-        cache = self._cache
         lookups = CounterMetricFamily(
             "topnode_cache_lookups", "Identifiers looked up in a cache, by what it said.", labels=("tier", "verdict")
         )
-        for verdict, count in (("hit", cache.hits), ("miss", cache.misses), ("stale", cache.stale)):
-            lookups.add_metric(("memory", verdict), count)
-        for tier, verdicts in self.beside.items():
-            for verdict, count in verdicts.items():
-                lookups.add_metric((tier, verdict), count)
         refused = CounterMetricFamily(
             "topnode_cache_refused", "Answers not kept, being older than a known change.", labels=("tier",)
         )
-        refused.add_metric(("memory",), cache.refused)
         evicted = CounterMetricFamily("topnode_cache_evicted", "Answers that left to make room.", labels=("tier",))
-        evicted.add_metric(("memory",), cache.evicted)
         octets = GaugeMetricFamily("topnode_cache_bytes", "Memory that a cache takes.", labels=("tier",))
-        octets.add_metric(("memory",), cache.octets)
         entries = GaugeMetricFamily("topnode_cache_entries", "Answers that a cache holds.", labels=("tier",))
-        entries.add_metric(("memory",), len(cache))
+        for tier, cache in self.caches.items():
+            for verdict, count in (("hit", cache.hits), ("miss", cache.misses), ("stale", cache.stale)):
+                lookups.add_metric((tier, verdict), count)
+            refused.add_metric((tier,), cache.refused)
+            evicted.add_metric((tier,), cache.evicted)
+            octets.add_metric((tier,), cache.octets)
+            entries.add_metric((tier,), len(cache))
+        for tier, verdicts in self.beside.items():
+            for verdict, count in verdicts.items():
+                lookups.add_metric((tier, verdict), count)
         yield from (lookups, refused, evicted, octets, entries)

@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry
 from resolver.cache.memory import MemoryCache
 from resolver.chain.admission import Admission, AdmissionSettings
 from resolver.chain.caching import Caching
+from resolver.chain.federating import Federating, Federation
 from resolver.chain.gathering import Gathering, GatheringSettings
 from resolver.chain.holding import Holding
 from resolver.chain.link import Link
@@ -19,7 +20,7 @@ from resolver.holders import Holders
 from resolver.routes import RouteTable
 from resolver.store import RecordReader
 
-__all__ = ["Chain", "ChainSettings", "Link", "build"]
+__all__ = ["Chain", "ChainSettings", "Federation", "Link", "build"]
 
 
 class ChainSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,13 +34,16 @@ class ChainSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Chain:
     """All links, asked through the first."""
 
-    def __init__(self, first: Link, gathering: Gathering) -> None:
+    def __init__(self, first: Link, gathering: Gathering, federating: Federating | None) -> None:
         # The link's own method: another call in between would cost as much as a link.
         self.resolve = first.resolve
         self._gathering = gathering
+        self._federating = federating
 
     async def close(self) -> None:
-        """Take no more questions to the store and wait for those that are on their way."""
+        """Ask children no more; take no more questions to the store, and wait for those that are on their way."""
+        if self._federating:
+            await self._federating.close()
         await self._gathering.close()
 
 
@@ -54,8 +58,12 @@ def build(  # noqa: PLR0913 - what a composition root puts together
     holders: Holders,
     settings: ChainSettings,
     registry: CollectorRegistry,
+    federation: Federation | None = None,
 ) -> Chain:
-    """Put the links together, from the last one up: admission, selecting, holding, caching, gathering, lookup."""
+    """Put the links together, from the last one up: admission, selecting, holding, caching, gathering, lookup.
+
+    Federating stands beside holding: selecting asks the one or the other. Without `federation` no child is asked.
+    """
     freshness = settings.freshness
     speaker = Speaker(node)
     lookup = Lookup(records, routes=routes, speaker=speaker, clock=clock, settings=freshness)
@@ -66,6 +74,18 @@ def build(  # noqa: PLR0913 - what a composition root puts together
         gathering, cache=cache, routes=routes, following=following, speaker=speaker, clock=clock, settings=freshness
     )
     holding = Holding(caching, holders=holders, registry=registry)
-    selecting = Selecting(holding, routes=routes, speaker=speaker)
+    federating = None
+    if federation:
+        federating = Federating(
+            holding,
+            federation,
+            node=node,
+            routes=routes,
+            following=following,
+            speaker=speaker,
+            clock=clock,
+            registry=registry,
+        )
+    selecting = Selecting(holding, routes=routes, speaker=speaker, federating=federating)
     admission = Admission(selecting, clock=clock, settings=settings.admission, registry=registry)
-    return Chain(admission, gathering)
+    return Chain(admission, gathering, federating)

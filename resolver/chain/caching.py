@@ -169,7 +169,7 @@ class Caching:
         for key in keys:
             held = self._find(key)
             if held is not None and self._judge(key, held, now, is_current=False) is Freshness.STALE:
-                stale[key] = Ready(wire.stale_frame(held.frame), held.outcome)
+                stale[key] = Ready(wire.stale_frame(held.frame), held.outcome, tag=held.tag)
         self._cache.stale += len(stale)
         if query.trace and stale:
             query.trace.step("memory", f"{len(stale)} stale")

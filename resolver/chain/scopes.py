@@ -2,6 +2,7 @@
 
 from resolver import wire
 from resolver.answer import NOT_HERE, REFERRAL, Failed, Outcome, Ready, Standing
+from resolver.counting import tags_of
 from resolver.errors import Fault, Reason
 from resolver.routes import Hosting, Prefix, Scope, Verdict
 
@@ -11,10 +12,11 @@ class Sayings:
 
     `tail` follows on the body of a record. `absent` is the frame for an identifier that is not there, None where
     this node is not the authority: then `not_here` is the answer. `referral` is the answer that names the holder,
-    None where the prefix is hosted here; `referral_body` is that without standing and provenance.
+    None where the prefix is hosted here; `referral_body` is that without standing and provenance. `found_tag` and
+    `other_tag` are the tags of answers that give a record and of all others.
     """
 
-    __slots__ = ("absent", "not_here", "referral", "referral_body", "tail")
+    __slots__ = ("absent", "found_tag", "not_here", "other_tag", "referral", "referral_body", "tail")
 
     def __init__(self, node: str, prefix: Prefix) -> None:
         is_delegated = prefix.hosting is Hosting.DELEGATED
@@ -24,9 +26,11 @@ class Sayings:
             Standing.REGISTERED_COPY if is_delegated else Standing.AUTHORITATIVE, authority, prefix.text
         )
         self.absent = None if is_delegated else wire.frame(wire.bare_body(Outcome.ABSENT) + self.tail)
-        self.not_here = Ready(wire.frame(wire.bare_body(Outcome.NOT_HERE) + bare_tail), NOT_HERE)
+        self.found_tag, self.other_tag = tags_of(prefix.key)
+        self.not_here = Ready(wire.frame(wire.bare_body(Outcome.NOT_HERE) + bare_tail), NOT_HERE, tag=self.other_tag)
         self.referral_body = wire.referral_body(prefix) if is_delegated else b""
-        self.referral = Ready(wire.frame(self.referral_body + bare_tail), REFERRAL) if is_delegated else None
+        referral = Ready(wire.frame(self.referral_body + bare_tail), REFERRAL, tag=self.other_tag)
+        self.referral = referral if is_delegated else None
 
 
 class Speaker:

@@ -1,8 +1,9 @@
-"""Selecting: serves whoever wants less than the plain answer, or another one: filters and referrals.
+"""Selecting: serves whoever wants less than the plain answer, or another one: filters, referrals and recursion.
 
 What is cached below is the whole public answer; it is cut here, and what was cut out is kept by nobody.
 """
 
+import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any, Final, cast
 
@@ -10,24 +11,30 @@ from msgspec.structs import replace
 
 from resolver import wire
 from resolver.answer import FOUND, REFERRAL, Failed, Ready
+from resolver.chain.federating import Federating
 from resolver.chain.link import Link
 from resolver.chain.scopes import Sayings, Speaker
 from resolver.errors import Fault
 from resolver.handle import fold, split
 from resolver.query import Mode, Query
-from resolver.routes import RouteTable
+from resolver.routes import Hosting, RouteTable, Verdict
 
 _LOCAL: Final = Mode.LOCAL
+_RECURSIVE: Final = Mode.RECURSIVE
 
 
 class Selecting:
-    """Answers filtered queries and, under delegated prefixes, those for a referral.
+    """Answers filtered queries and, under delegated prefixes, those for a referral or for recursion.
 
-    Recursion is not offered yet: RECURSIVE answers as REFERRAL.
+    A recursive query is split: what lies with a child that can be asked goes to the federating link, what lies with
+    another gets the referral, and the rest goes below. Without that link, RECURSIVE answers as REFERRAL.
     """
 
-    def __init__(self, below: Link, *, routes: RouteTable, speaker: Speaker) -> None:
+    def __init__(
+        self, below: Link, *, routes: RouteTable, speaker: Speaker, federating: Federating | None = None
+    ) -> None:
         self._resolve_below = below.resolve
+        self._federating = federating
         self._routes = routes
         self._speaker = speaker
 
@@ -40,13 +47,31 @@ class Selecting:
         plain = replace(query, types=(), indexes=(), mode=_LOCAL, with_copy=False)
         if query.mode is _LOCAL:
             answers = await self._resolve_below(plain)
+        elif query.mode is _RECURSIVE and self._federating is not None:
+            answers = await self._recurse(plain, self._federating, with_copy=query.with_copy)
         else:
             answers = await self._refer(plain, with_copy=query.with_copy)
         if not query.is_filtered:
             return answers
         return [_cut(ready, query) if ready.outcome in (FOUND, REFERRAL) else ready for ready in answers]
 
-    async def _refer(self, plain: Query, *, with_copy: bool) -> Sequence[Ready]:
+    async def _recurse(self, plain: Query, federating: Federating, *, with_copy: bool) -> Sequence[Ready]:
+        is_asked = [self._is_reached(identifier, federating) for identifier in plain.identifiers]
+        if not any(is_asked):
+            return await self._refer(plain, with_copy=with_copy)
+        beyond = replace(plain, mode=_RECURSIVE, with_copy=with_copy)
+        if all(is_asked):
+            return await federating.resolve(beyond)
+        places = list(zip(plain.identifiers, is_asked, strict=True))
+        asked = beyond.about([identifier for identifier, is_beyond in places if is_beyond])
+        others = plain.about([identifier for identifier, is_beyond in places if not is_beyond])
+        given, own = map(
+            iter,
+            await asyncio.gather(federating.resolve(asked), self._refer(others, with_copy=with_copy, is_part=True)),
+        )
+        return [next(given) if is_beyond else next(own) for is_beyond in is_asked]
+
+    async def _refer(self, plain: Query, *, with_copy: bool, is_part: bool = False) -> Sequence[Ready]:
         routes = [self._route(identifier) for identifier in plain.identifiers]
         if plain.trace:
             plain.trace.step("routes", f"{sum(route is not None for route in routes)} referred")
@@ -55,19 +80,30 @@ class Selecting:
             for identifier, route in zip(plain.identifiers, routes, strict=True)
             if with_copy or route is None
         ]
-        given = iter(await self._ask(plain.about(asked), has_routes=any(routes)) if asked else ())
+        given = iter(await self._ask(plain.about(asked), has_others=is_part or any(routes)) if asked else ())
         return [
             next(given) if route is None else _referral(route, next(given) if with_copy else None) for route in routes
         ]
 
-    async def _ask(self, plain: Query, *, has_routes: bool) -> Sequence[Ready]:
+    async def _ask(self, plain: Query, *, has_others: bool) -> Sequence[Ready]:
         try:
             return await self._resolve_below(plain)
         except Fault as fault:
-            if not has_routes:
+            if not has_others:
                 raise
-            # The routes are known all the same.
+            # Routes are known, and children answer, all the same.
             return [Failed(fault=fault.with_traceback(None))] * len(plain.identifiers)
+
+    def _is_reached(self, identifier: bytes, federating: Federating) -> bool:
+        """Is this below a delegated prefix that answers, with a way to its holder?"""
+        try:
+            prefix, _ = split(identifier)
+        except Fault:
+            return False
+        scope = self._routes.scope(fold(prefix))
+        row = scope.prefix
+        is_delegated = row is not None and row.hosting is Hosting.DELEGATED and scope.verdict is Verdict.ANSWER
+        return is_delegated and row is not None and federating.reaches(row)
 
     def _route(self, identifier: bytes) -> Sayings | None:
         """Give what is said of a delegated scope that answers; None for every other identifier, faulty ones too."""
@@ -82,10 +118,11 @@ class Selecting:
 def _referral(route: Sayings, held: Ready | None) -> Ready:
     """Give the referral, with the registered copy where one is held."""
     if held is not None and held.outcome == FOUND:
-        return Ready(wire.frame(wire.with_referral(wire.answer_bytes(held.frame), route.referral_body)), REFERRAL)
+        framed = wire.frame(wire.with_referral(wire.answer_bytes(held.frame), route.referral_body))
+        return Ready(framed, REFERRAL, tag=route.other_tag)
     return cast("Ready", route.referral)
 
 
 def _cut(ready: Ready, query: Query) -> Ready:
     answer = wire.select_values(wire.answer_bytes(ready.frame), query.types, query.indexes)
-    return Ready(wire.frame(answer), ready.outcome)
+    return Ready(wire.frame(answer), ready.outcome, tag=ready.tag)

@@ -15,13 +15,14 @@ from resolver import bounds
 from resolver.answer import FOUND, Failed, Outcome, Ready
 from resolver.chain import Link
 from resolver.clock import Clock
+from resolver.counting import Counting
 from resolver.errors import Fault, Reason
 from resolver.front.askers import AskerOf, proven_asker, public_asker, signatures_of, signing_asker
 from resolver.front.batches import field_of, join
 from resolver.front.listing import Listing, Wanted
 from resolver.front.paging import PageTokens
 from resolver.holders import Holders
-from resolver.query import Asker, Query
+from resolver.query import NO_PATH, Asker, Mode, Query
 from resolver.routes import RouteTable
 from resolver.rpc.calls import Body, Calls, Context, Method, parse, too_large
 from resolver.rpc.errors import error_frame
@@ -32,7 +33,7 @@ from resolver.trust.queries import QUERY_KEY, QueryVerifier
 from resolver.units import Duration
 from resolver.v1 import octets_pb2
 from resolver.v1 import resolver_pb2 as pb
-from resolver.wire import mode_from_wire, trace_message, unary
+from resolver.wire import mode_from_wire, path_from_wire, trace_message, unary
 
 SERVICE: Final = "topnode.resolver.v1.ResolverService"
 WIRE_VERSION: Final = "topnode.resolver.v1"
@@ -103,8 +104,11 @@ class ResolverFront:
         secret: bytes,
         clock: Clock,
         registry: CollectorRegistry,
+        counting: Counting | None = None,
     ) -> None:
+        """Serve over this chain; what is answered is counted where there is somebody who takes the tallies."""
         self._chain = chain
+        self._count = counting.count if counting else _uncounted
         self._node = node
         self._applied_index = applied_index
         self._deadline = float(settings.deadline)
@@ -140,7 +144,7 @@ class ResolverFront:
         self, method: Method, read: Read, write: Write, asker_of: AskerOf
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Make a hot method: everything of ours in one coroutine, around the one of the chain."""
-        resolve = self._chain.resolve
+        resolve, count = self._chain.resolve, self._count
         monotonic = self._clock.monotonic
         longest = self._deadline
 
@@ -154,7 +158,9 @@ class ResolverFront:
                 remaining: float | None = context.time_remaining()
                 allowed = longest if remaining is None or remaining > longest else remaining
                 query = read(octets, began + allowed, asker_of(context, octets))
-                answer = write(await resolve(query))
+                answers = await resolve(query)
+                count(answers, query.mode)
+                answer = write(answers)
             except BaseException as error:  # noqa: BLE001 - the outermost; told apart there
                 if query and query.trace:
                     _tell_trace(query.trace, context)
@@ -219,6 +225,7 @@ class ResolverFront:
             authoritative=options.authoritative,
             with_copy=options.with_copy,
             trace=Trace(self._node.node, self._clock) if options.trace else None,
+            path=path_from_wire(options.path) if options.HasField("path") else NO_PATH,
         )
 
     def _list_handles(self, asker_of: AskerOf) -> Body:
@@ -254,6 +261,10 @@ def _fill_errors(frames: list[bytes], answers: Sequence[Ready]) -> None:
     for position, ready in enumerate(answers):
         if isinstance(ready, Failed):
             frames[position] = error_frame(ready.fault.anew(field=field_of(position)))
+
+
+def _uncounted(_answers: Sequence[Ready], _mode: Mode) -> None:
+    """Count nothing."""
 
 
 def _wanted(request: pb.ListHandlesRequest) -> Wanted:

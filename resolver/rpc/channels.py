@@ -1,5 +1,7 @@
 """Channels to a node, for its clients: TLS by file paths, message limits, keepalive."""
 
+from collections.abc import Sequence
+
 import grpc
 from msgspec import Struct
 
@@ -21,20 +23,26 @@ class ChannelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A silent connection with calls in flight is probed this often."""
 
 
-def open_channel(address: str, settings: ChannelSettings) -> grpc.aio.Channel:
+Options = Sequence[tuple[str, int | str]]
+
+
+def open_channel(address: str, settings: ChannelSettings, options: Options = ()) -> grpc.aio.Channel:
     """Open a channel to `host:port` or `unix:path`, within the running loop. It connects with its first call.
+
+    `options` are gRPC's own, beside those that all channels have here.
 
     Raises:
         Fault: FILE_UNREADABLE naming the TLS file that is missing or does not fit.
     """
-    options: list[tuple[str, int | str]] = [
+    chosen: list[tuple[str, int | str]] = [
         # Answers stay half a mebibyte below this.
         ("grpc.max_receive_message_length", REQUEST_BYTES),
         ("grpc.keepalive_time_ms", round(settings.keepalive * 1_000)),
         ("grpc.keepalive_timeout_ms", 20_000),
+        *options,
     ]
     if settings.tls is None:
-        return grpc.aio.insecure_channel(address, options=options)
+        return grpc.aio.insecure_channel(address, options=chosen)
     if settings.tls_name:
-        options.append(("grpc.ssl_target_name_override", settings.tls_name))
-    return grpc.aio.secure_channel(address, client_credentials(settings.tls), options=options)
+        chosen.append(("grpc.ssl_target_name_override", settings.tls_name))
+    return grpc.aio.secure_channel(address, client_credentials(settings.tls), options=chosen)

@@ -148,6 +148,9 @@ class JournalReader(Protocol):
             Fault: JOURNAL_DAMAGED where an artefact is missing; STORE_UNAVAILABLE.
         """
 
+    async def told(self, after: int, limit: int) -> list[Kept]:
+        """Give at most `limit` entries that follow on this index, without what stands beside their statements."""
+
     async def statements(self, after: int, limit: int) -> list[bytes]:
         """Give the statements of at most `limit` entries that follow on this index, without what stands beside."""
 
@@ -172,13 +175,15 @@ class Write(Struct, frozen=True, gc=False):
 
     `public` and `full` are bodies without a version (`resolver.wire.record_body`); `full` is empty where everybody
     may read everything. `is_new`: nothing stands there yet, as far as whoever plans the write has read; the store
-    saves itself a look by that, and comes to the same where it is wrong.
+    saves itself a look by that, and comes to the same where it is wrong. `revives`: a tombstone stands there. That is
+    for counting, and no store looks at it.
     """
 
     key: bytes
     public: bytes
     full: bytes = b""
     is_new: bool = False
+    revives: bool = False
 
 
 class Nonce(Struct, frozen=True, gc=False):

@@ -50,7 +50,10 @@ class Node(Struct, frozen=True, array_like=True, kw_only=True):
 
     `parent` is the secondary node that an enterprise node belongs to; empty for those directly below this node.
     `organisation` is the legal entity; `industry` its class by GB/T 4754 (may be empty). `reason` is what an operator
-    said at the last change of state. `epoch` is the journal index of the last change.
+    said at the last change of state. `epoch` is the journal index of the last change. `takeover`: it is down, and its
+    copies answer in its place. `agreement`: that may be so without an operator's signature. `takeover_automatic`: it
+    is so without one; `takeover_since`: since when (Unix seconds, 0: it is not); `takeover_reason`: why the last
+    takeover was begun or ended.
     """
 
     node: str
@@ -64,6 +67,11 @@ class Node(Struct, frozen=True, array_like=True, kw_only=True):
     changed_at: int = 0
     reason: str = ""
     epoch: int = 0
+    takeover: bool = False
+    agreement: bool = False
+    takeover_automatic: bool = False
+    takeover_since: int = 0
+    takeover_reason: str = ""
 
     def __post_init__(self) -> None:
         check_node(self.node, field="node")

@@ -1,3 +1,4 @@
+from google.rpc import status_pb2 as _status_pb2
 from resolver.v1 import resolver_pb2 as _resolver_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -22,3 +23,17 @@ class BatchResolveRequestOctets(_message.Message):
     identifiers: _containers.RepeatedScalarFieldContainer[bytes]
     options: _resolver_pb2.Options
     def __init__(self, identifiers: _Optional[_Iterable[bytes]] = ..., options: _Optional[_Union[_resolver_pb2.Options, _Mapping]] = ...) -> None: ...
+
+class BatchResolveResponseOctets(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[BatchResultOctets]
+    def __init__(self, results: _Optional[_Iterable[_Union[BatchResultOctets, _Mapping]]] = ...) -> None: ...
+
+class BatchResultOctets(_message.Message):
+    __slots__ = ("answer", "error")
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    answer: bytes
+    error: _status_pb2.Status
+    def __init__(self, answer: _Optional[bytes] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...

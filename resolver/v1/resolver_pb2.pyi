@@ -37,6 +37,13 @@ class Protocol(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PROTOCOL_HANDLE_TCP: _ClassVar[Protocol]
     PROTOCOL_HANDLE_UDP: _ClassVar[Protocol]
     PROTOCOL_HTTP: _ClassVar[Protocol]
+
+class Trust(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TRUST_UNSPECIFIED: _ClassVar[Trust]
+    TRUST_TRUSTED: _ClassVar[Trust]
+    TRUST_UNKNOWN: _ClassVar[Trust]
+    TRUST_NOT_TRUSTED: _ClassVar[Trust]
 MODE_UNSPECIFIED: Mode
 MODE_LOCAL: Mode
 MODE_REFERRAL: Mode
@@ -55,22 +62,36 @@ PROTOCOL_GRPC: Protocol
 PROTOCOL_HANDLE_TCP: Protocol
 PROTOCOL_HANDLE_UDP: Protocol
 PROTOCOL_HTTP: Protocol
+TRUST_UNSPECIFIED: Trust
+TRUST_TRUSTED: Trust
+TRUST_UNKNOWN: Trust
+TRUST_NOT_TRUSTED: Trust
 
 class Options(_message.Message):
-    __slots__ = ("types", "indexes", "mode", "authoritative", "with_copy", "trace")
+    __slots__ = ("types", "indexes", "mode", "authoritative", "with_copy", "trace", "path")
     TYPES_FIELD_NUMBER: _ClassVar[int]
     INDEXES_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     AUTHORITATIVE_FIELD_NUMBER: _ClassVar[int]
     WITH_COPY_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
     types: _containers.RepeatedScalarFieldContainer[str]
     indexes: _containers.RepeatedScalarFieldContainer[int]
     mode: Mode
     authoritative: bool
     with_copy: bool
     trace: bool
-    def __init__(self, types: _Optional[_Iterable[str]] = ..., indexes: _Optional[_Iterable[int]] = ..., mode: _Optional[_Union[Mode, str]] = ..., authoritative: _Optional[bool] = ..., with_copy: _Optional[bool] = ..., trace: _Optional[bool] = ...) -> None: ...
+    path: Path
+    def __init__(self, types: _Optional[_Iterable[str]] = ..., indexes: _Optional[_Iterable[int]] = ..., mode: _Optional[_Union[Mode, str]] = ..., authoritative: _Optional[bool] = ..., with_copy: _Optional[bool] = ..., trace: _Optional[bool] = ..., path: _Optional[_Union[Path, _Mapping]] = ...) -> None: ...
+
+class Path(_message.Message):
+    __slots__ = ("visited", "hops_left")
+    VISITED_FIELD_NUMBER: _ClassVar[int]
+    HOPS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    visited: _containers.RepeatedScalarFieldContainer[str]
+    hops_left: int
+    def __init__(self, visited: _Optional[_Iterable[str]] = ..., hops_left: _Optional[int] = ...) -> None: ...
 
 class ResolveRequest(_message.Message):
     __slots__ = ("identifier", "options")
@@ -109,7 +130,7 @@ class BatchResult(_message.Message):
     def __init__(self, answer: _Optional[_Union[Answer, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("outcome", "record", "referral", "standing", "provenance", "stale", "version")
+    __slots__ = ("outcome", "record", "referral", "standing", "provenance", "stale", "version", "takeover")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]
     RECORD_FIELD_NUMBER: _ClassVar[int]
     REFERRAL_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +138,7 @@ class Answer(_message.Message):
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    TAKEOVER_FIELD_NUMBER: _ClassVar[int]
     outcome: Outcome
     record: Record
     referral: Referral
@@ -124,7 +146,8 @@ class Answer(_message.Message):
     provenance: Provenance
     stale: bool
     version: int
-    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., record: _Optional[_Union[Record, _Mapping]] = ..., referral: _Optional[_Union[Referral, _Mapping]] = ..., standing: _Optional[_Union[Standing, str]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., stale: _Optional[bool] = ..., version: _Optional[int] = ...) -> None: ...
+    takeover: bool
+    def __init__(self, outcome: _Optional[_Union[Outcome, str]] = ..., record: _Optional[_Union[Record, _Mapping]] = ..., referral: _Optional[_Union[Referral, _Mapping]] = ..., standing: _Optional[_Union[Standing, str]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., stale: _Optional[bool] = ..., version: _Optional[int] = ..., takeover: _Optional[bool] = ...) -> None: ...
 
 class Record(_message.Message):
     __slots__ = ("identifier", "values", "registrant", "registered_at", "updated_at", "tombstone")
@@ -203,12 +226,28 @@ class Endpoint(_message.Message):
     def __init__(self, protocol: _Optional[_Union[Protocol, str]] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., priority: _Optional[int] = ..., tls_name: _Optional[str] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("authority", "prefix")
+    __slots__ = ("authority", "prefix", "hops", "expires_at", "trust")
     AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
+    HOPS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    TRUST_FIELD_NUMBER: _ClassVar[int]
     authority: str
     prefix: str
-    def __init__(self, authority: _Optional[str] = ..., prefix: _Optional[str] = ...) -> None: ...
+    hops: _containers.RepeatedCompositeFieldContainer[Hop]
+    expires_at: int
+    trust: Trust
+    def __init__(self, authority: _Optional[str] = ..., prefix: _Optional[str] = ..., hops: _Optional[_Iterable[_Union[Hop, _Mapping]]] = ..., expires_at: _Optional[int] = ..., trust: _Optional[_Union[Trust, str]] = ...) -> None: ...
+
+class Hop(_message.Message):
+    __slots__ = ("node", "protocol", "obtained_at")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    OBTAINED_AT_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    protocol: Protocol
+    obtained_at: int
+    def __init__(self, node: _Optional[str] = ..., protocol: _Optional[_Union[Protocol, str]] = ..., obtained_at: _Optional[int] = ...) -> None: ...
 
 class Trace(_message.Message):
     __slots__ = ("steps",)

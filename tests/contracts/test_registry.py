@@ -532,6 +532,30 @@ async def test_a_node_is_told_to_everybody(here: Place) -> None:
     assert caught.value.reason is Reason.NODE_UNKNOWN
 
 
+async def test_a_takeover_is_in_the_journal_and_told_to_everybody(here: Place) -> None:
+    """An automatic one where it was agreed on, by the operator whose key lies in the data folder."""
+    asked = {"node": NODE, "takeover": True, "reason": "17 of 30 probes failed", "automatic": True}
+    refused = await here.wire.refusal(here.signed("node-takeover.v1", asked, actor="local"))
+    assert (refused.reason, refused.field) == (Reason.NOT_AUTHORISED, "automatic")
+    await here.wire.submit(here.signed("node-agreement.v1", {"node": NODE, "agreement": True}))
+    response = await here.wire.submit(here.signed("node-takeover.v1", asked, actor="local"))
+    statement = pb.Statement.FromString(response.receipt.statement)
+    assert (statement.kind, statement.actor) == ("node-takeover.v1", "local")
+    octets = await here.wire.call("GetNode", pb.GetNodeRequest(node=NODE).SerializeToString())
+    node = pb.GetNodeResponse.FromString(octets).node
+    assert (node.takeover, node.takeover_automatic, node.agreement) == (True, True, True)
+    assert (node.takeover_since, node.takeover_reason) == (int(here.clock.wall()), "17 of 30 probes failed")
+    assert node.version == response.receipt.index
+
+
+async def test_a_node_that_is_taken_over_writes_as_before(here: Place) -> None:
+    """Its writes change the copies, out of which it is answered for meanwhile."""
+    asked = {"node": NODE, "takeover": True, "reason": "it moves"}
+    await here.wire.submit(here.signed("node-takeover.v1", asked, actor="local"))
+    response = await here.wire.submit(here.signed(KIND, registering("88.111/MEANWHILE")))
+    assert list(response.result.outcomes) == [pb.OUTCOME_REGISTERED]
+
+
 async def test_what_is_not_committed_yet_is_not_told(here: Place) -> None:
     """Of nodes and of prefixes, to nobody."""
     here.small.keys["88.112"] = PrivateKey.generate()
@@ -570,6 +594,40 @@ async def test_operators_page_through_the_nodes(here: Place) -> None:
     assert found == [f"88.{number}" for number in range(112, 117)]
     inside = pb.ListNodesResponse.FromString(await here.inside.call("ListNodes", b""))
     assert [node.node for node in inside.nodes] == [NODE, *found]
+
+
+async def test_a_node_gives_signs_of_life_and_operators_see_them(here: Place) -> None:
+    def request(**more: Any) -> bytes:
+        said = {"node": NODE, "time": int(here.clock.wall() * 1_000), "applied_index": 7, "software_version": "1.2"}
+        return pb.HeartbeatRequest(**{**said, **more}).SerializeToString()
+
+    octets = request()
+    answer = await here.wire.call("Heartbeat", octets, _query(here, octets, "Heartbeat", actor=NODE))
+    heard = pb.HeartbeatResponse.FromString(answer)
+    assert (heard.index, heard.time) == (here.small.registry.journal.size, int(here.clock.wall() * 1_000))
+    page = pb.ListNodesResponse.FromString(await here.inside.call("ListNodes", b""))
+    (node,) = page.nodes
+    assert (node.heartbeat.heard_at, node.heartbeat.applied_index) == (heard.time, 7)
+    assert node.heartbeat.software_version == "1.2"
+    got = await here.wire.call("GetNode", pb.GetNodeRequest(node=NODE).SerializeToString())
+    assert not pb.GetNodeResponse.FromString(got).node.HasField("heartbeat")
+    early = request(time=heard.time - 3_600_000)
+    other = request(node="88.112")
+    for reason, sent, query in (
+        (Reason.NOT_AUTHORISED, octets, None),
+        (Reason.NOT_AUTHORISED, octets, _query(here, octets, "Heartbeat")),
+        (Reason.AUDIENCE_WRONG, octets, _query(here, octets, actor=NODE)),
+        (Reason.SIGNATURE_INVALID, early, _query(here, octets, "Heartbeat", actor=NODE)),
+        (Reason.ENVELOPE_EXPIRED, early, _query(here, early, "Heartbeat", actor=NODE)),
+        (Reason.ACTOR_MISMATCH, other, _query(here, other, "Heartbeat", actor=NODE)),
+    ):
+        with pytest.raises(Fault) as caught:
+            await here.wire.call("Heartbeat", sent, *([query] if query else []))
+        assert caught.value.reason is reason
+    await here.wire.call("Submit", here.signed("node-suspend.v1", {"node": NODE, "reason": "x"}, actor="local"))
+    with pytest.raises(Fault) as caught:
+        await here.wire.call("Heartbeat", octets, _query(here, octets, "Heartbeat", actor=NODE))
+    assert caught.value.reason is Reason.NODE_NOT_ENABLED
 
 
 @pytest.mark.parametrize("method", ["ListNodes", "GetImport"])

@@ -132,6 +132,13 @@ class TestReading:
 
 
 class TestCommitting:
+    async def test_what_entries_told_is_read_without_what_stands_beside_them(self, store: Store) -> None:
+        await store.commit(Commit(entries=[entry([write(f"88.1/{each}")]) for each in "ABC"]))
+        whole = await store.entries(0, 10)
+        assert await store.told(0, 10) == [replace(each, artefacts=()) for each in whole]
+        assert [each.index for each in await store.told(1, 1)] == [2]
+        assert await store.told(3, 10) == []
+
     async def test_entries_get_the_indexes_behind_the_head_in_their_order(self, store: Store) -> None:
         assert await store.commit(Commit(entries=[entry([write("88.1/A")])])) == 1
         three = [entry([write(f"88.1/{each}")], [Prefix(f"88.{each}", "h")], [node(each)]) for each in "BCD"]
@@ -381,6 +388,9 @@ class TestNodes:
     async def test_rows_come_back_whole_with_the_entry_as_their_epoch(self, store: Store) -> None:
         row = node("88.111", "one", "two", industry="C3660", applied_at=7, changed_at=8, reason="why", epoch=99)
         await put(store, [write("88.1/A")])
+        row = replace(
+            row, agreement=True, takeover=True, takeover_automatic=True, takeover_since=9, takeover_reason="x"
+        )
         index = await put(store, nodes=[row])
         assert await store.nodes(None, 10) == [replace(row, epoch=index)]
 

@@ -90,5 +90,5 @@ def _forget(node: Started) -> None:
 
 
 def _resolver(node: Started) -> dict[str, Any]:
-    _, worker = json.loads(get(node.admin, "/readyz")[1])["processes"]
+    _, worker, _ = json.loads(get(node.admin, "/readyz")[1])["processes"]
     return dict(worker)

@@ -11,7 +11,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import lmdb
 import pytest
@@ -23,10 +23,8 @@ from resolver.trust.receipts import Receipt, check_receipt
 from tests.journeys.conftest import TopNode
 from tests.running_node import RunningNode, wait_until
 from tests.signing import registering
-from tests.small_registry import SECONDARY, write_history
+from tests.small_registry import ENTRIES, SECONDARY, write_history
 from tests.topnode import told, topnode
-
-ENTRIES: Final = 289
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,13 @@ from registry.rebuild import Finding, rebuild
 from registry.ring_audit import compare_ring
 from registry.rows import IdentifierRow, PrefixRow
 from resolver.clock import SetClock, SystemClock
+from resolver.counting import Figures
 from resolver.store.cassandra.layout import JOURNAL, PARTS, hash_of, part_of
 from resolver.store.cassandra.migrating import migrate
 from resolver.store.cassandra.settings import CassandraSettings
 from resolver.store.cassandra.survey import Survey
 from resolver.store.cassandra.writer import CassandraWriter
+from resolver.store.counts import Delta
 from resolver.store.embedded import EmbeddedWriter, Owner
 from resolver.store.embedded.snapshot import Snapshot
 from tests.habits.tree import ROOT
@@ -32,12 +34,11 @@ from tests.keyspaces import Keyspace, Keyspaces, writing
 from tests.services.ports import free_ports
 from tests.services.rings import RunningRing
 from tests.signing import registering
-from tests.small_registry import SECONDARY, chunk_of, identifier_row, opened_over, submit_history
+from tests.small_registry import ENTRIES, SECONDARY, chunk_of, identifier_row, opened_over, submit_history
 from tests.topnode import told, topnode
 
 pytestmark = [pytest.mark.needs("cassandra"), pytest.mark.timeout(600)]
 
-ENTRIES: Final = 289
 AGO: Final = 3_000
 """So many seconds ago the history begins: its nonces need not be remembered any more, and the ring forgets them by
 its own clock, in minutes."""
@@ -70,6 +71,16 @@ async def surveyed(keyspace: Keyspace) -> AsyncIterator[Survey]:
     with closing(Survey(keyspace.session(), keyspace.settings, CollectorRegistry())) as survey:
         await survey.renew()
         yield survey
+
+
+async def count(keyspace: Keyspace, delta: Delta) -> None:
+    async with writing(keyspace) as writer:
+        await writer.counts.add([delta])
+
+
+async def counts_in(data: Path, source: str, day: int) -> list[tuple[bytes, Figures]]:
+    with closing(EmbeddedWriter.open(data, owner=Owner.here("a test", clock=SystemClock()))) as store:
+        return await store.counts.rows(source, day, None, 10)
 
 
 async def plan_again(survey: Survey, data: Path, planned: Path) -> int:
@@ -129,10 +140,13 @@ def test_verify_says_how_much_there_is_and_that_it_fits(history: History) -> Non
 
 
 def test_rebuild_makes_an_embedded_store_of_the_ring_with_its_keys(history: History, tmp_path: Path) -> None:
+    counted = [(b"88.111", Figures(5, 4))]
+    asyncio.run(count(history.keyspace, Delta(source="worker 1", sequence=3, day=20_786, rows=counted)))
     made = told(topnode("journal", "rebuild", "--config", history.config(), "--to", tmp_path / "new", "--json"))
     assert made["entries"] == ENTRIES
     verified = told(topnode("journal", "verify", "--data", tmp_path / "new", "--json"))
     assert (verified["entries"], verified["root"], verified["found"]) == (ENTRIES, made["root"], 0)
+    assert asyncio.run(counts_in(tmp_path / "new", "worker 1", 20_786)) == counted
     nowhere = topnode("journal", "rebuild", "--to", tmp_path / "other")
     assert (nowhere.returncode, b"Give --from" in nowhere.stderr) == (2, True)
 

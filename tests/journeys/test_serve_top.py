@@ -102,14 +102,15 @@ async def test_a_write_is_seen_by_every_worker_within_a_second(top_node: TopNode
 
 async def test_metrics_of_every_process_are_at_the_admin_endpoint(top_node: TopNode) -> None:
     node = top_node(workers=2)
+    node.comes_to("serving", "prober")
     status, text = node.get("/metrics")
     assert status == 200
     families = {family.name: family for family in text_string_to_metric_families(text)}
     memory = families["topnode_process_resident_memory_bytes"]
     told = {sample.labels["worker"]: sample.value for sample in memory.samples}
-    assert set(told) == {"supervisor", "owner", "worker-0", "worker-1"}
+    assert set(told) == {"supervisor", "owner", "worker-0", "worker-1", "prober"}
     assert all(told.values())
-    assert families["topnode_supervisor_children_up"].samples[0].value == 3
+    assert families["topnode_supervisor_children_up"].samples[0].value == 4
     assert "_created" not in text
     assert node.get("/healthz") == (200, "alive\n")
 
@@ -142,13 +143,19 @@ async def test_a_killed_owner_is_started_again_and_takes_writes(top_node: TopNod
 
 def test_a_stopped_worker_is_left_out_and_counted(top_node: TopNode) -> None:
     node = top_node(workers=2)
+    node.comes_to("serving", "prober")
     stopped = node.pids()["worker-1"]
     os.kill(stopped, signal.SIGSTOP)
     try:
-        assert node.conditions() == {"owner": "serving", "worker-0": "serving", "worker-1": "silent"}
+        assert node.conditions() == {
+            "owner": "serving",
+            "worker-0": "serving",
+            "worker-1": "silent",
+            "prober": "serving",
+        }
         assert node.get("/readyz")[0] == 200
         told = samples(node, "topnode_process_resident_memory_bytes")
-        assert {worker for worker, _ in told} == {"supervisor", "owner", "worker-0"}
+        assert {worker for worker, _ in told} == {"supervisor", "owner", "worker-0", "prober"}
         assert samples(node, "topnode_supervisor_scrape_failures_total")["worker-1", ""] >= 1
     finally:
         os.kill(stopped, signal.SIGCONT)
@@ -175,7 +182,8 @@ def test_told_to_stop_it_says_so_finishes_and_leaves_nothing(
 ) -> None:
     node = top_node(workers=workers)
     pids = {node.pid, *children_of(node.pid)}
-    assert len(pids) == (1 + 1 + workers if workers else 1)
+    # The supervisor, the owner, the prober.
+    assert len(pids) == (3 + workers if workers else 1)
     said: list[int] = []
     with node.channel() as channel, ThreadPoolExecutor(1) as reader:
         watch = channel.unary_stream(
@@ -236,7 +244,7 @@ def test_a_second_interrupt_ends_it_at_once(top_node: TopNode, workers: int) -> 
 def test_when_the_supervisor_is_killed_its_processes_end(top_node: TopNode) -> None:
     node = top_node(workers=2)
     pids = children_of(node.pid)
-    assert len(pids) == 3
+    assert len(pids) == 4
     node.process.kill()
     wait_until(lambda: not any(map(is_running, pids)), 10)
 

@@ -1,17 +1,20 @@
 """How answers look to programs and to people."""
 
+from io import StringIO
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console, RenderableType
 
+from nodes.asking import answer_tables
 from nodes.asking.answers import data_text, lifetime_text, plain, safe, time_text
 from nodes.client import Traced
 from registry.ndjson_rows import decode_row, read_ndjson
 from registry.rows import IdentifierRow
-from resolver.answer import Answer, Outcome, Standing
+from resolver.answer import Answer, Hop, Outcome, Standing, Trust
 from resolver.errors import Fault, Reason
 from resolver.handle import Handle
 from resolver.record import Absolute, Record, Tombstone, Value
@@ -87,6 +90,63 @@ def test_the_way_of_an_answer() -> None:
     steps = [Step("top", "memory", "hit", 12)]
     told = plain("a", FOUND, Traced(FOUND, steps, 0.25))
     assert (told["trace"], told["seconds"]) == (steps, 0.25)
+
+
+def shown(renderable: RenderableType) -> list[str]:
+    """Give the lines of a table as a wide terminal has them, with single spaces."""
+    with StringIO() as file:
+        Console(file=file, width=200).print(renderable)
+        return [" ".join(line.split()) for line in file.getvalue().splitlines()]
+
+
+FORWARDED = msgspec.structs.replace(
+    FOUND,
+    standing=Standing.CACHED,
+    authority="88.111.2",
+    hops=(Hop("88.111.2", Protocol.GRPC, 1_800_000_000_001), Hop("88.111", Protocol.GRPC, 1_800_000_000_002)),
+    expires_at=1_800_003_600,
+    trust=Trust.UNKNOWN,
+)
+
+
+def test_the_nodes_by_way_of_which_an_answer_came() -> None:
+    told = plain("88.111.2/A", FORWARDED)
+    assert told["hops"] == [
+        {"node": "88.111.2", "protocol": "grpc", "obtained_at": 1_800_000_000_001},
+        {"node": "88.111", "protocol": "grpc", "obtained_at": 1_800_000_000_002},
+    ]
+    assert (told["expires_at"], told["trust"]) == (1_800_003_600, "unknown")
+    assert "takeover" not in told
+    lines = shown(answer_tables.one("88.111.2/A", FORWARDED))
+    assert lines[1] == "found · cached · by 88.111.2 · under 88.1 · by way of 88.111.2, 88.111"
+
+
+def test_an_answer_in_the_place_of_an_authority_that_is_down_says_so() -> None:
+    answer = msgspec.structs.replace(FOUND, standing=Standing.REGISTERED_COPY, authority="88.111", takeover=True)
+    told = plain("88.111/A", answer)
+    assert told["takeover"]
+    assert "hops" not in told
+    (line,) = (line for line in shown(answer_tables.one("88.111/A", answer)) if line.startswith("found"))
+    assert line == ("found · registered copy · in the place of its authority, which is down · by 88.111 · under 88.1")
+
+
+def test_the_time_of_each_node_on_the_way_is_its_own() -> None:
+    """A child's steps count from when the question came to it, those of the node that asked it from before that."""
+    steps = [
+        Step("top", "memory", "miss", 40),
+        Step("88.111", "memory", "miss", 100),
+        Step("88.111", "store", "found\x1b[2J", 350),
+        Step("top", "child", "88.111 grpc 1 answered", 1_540),
+    ]
+    lines = shown(answer_tables.way(Traced(FOUND, steps, 0.002)))
+    rows = [[part for part in line.replace("│", " ").split() if part] for line in lines]
+    times = {(row[0], row[1]): row[-4:] for row in rows if row and row[0] in {"top", "88.111", "here"}}
+    assert times["top", "memory"] == ["40", "us", "40", "us"]
+    assert times["88.111", "memory"] == ["100", "us", "100", "us"]
+    assert times["88.111", "store"] == ["250", "us", "350", "us"]
+    assert times["top", "child"] == ["1,500", "us", "1,540", "us"]
+    assert times["here", "call"] == ["460", "us", "2,000", "us"]
+    assert not any("\x1b" in line for line in lines)
 
 
 def test_what_was_asked_can_always_be_printed() -> None:

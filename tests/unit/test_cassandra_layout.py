@@ -106,7 +106,9 @@ def test_a_full_body_belongs_to_the_public_one_of_its_version(one: int, other: i
 
 
 def test_a_redo_says_everything_that_an_entry_changes() -> None:
-    node = Node(node="88.1", tier=Tier.SECONDARY, state=NodeState.ENABLED, keys=())
+    node = Node(
+        node="88.1", tier=Tier.SECONDARY, state=NodeState.ENABLED, keys=(), takeover=True, takeover_reason="down"
+    )
     entry = Entry(
         statement=b"s",
         artefacts=(b"a",),

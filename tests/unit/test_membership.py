@@ -12,15 +12,26 @@ _: Final = None
 APPLIED, REJECTED = NodeState.APPLIED, NodeState.REJECTED
 ENABLED, SUSPENDED, REVOKED = NodeState.ENABLED, NodeState.SUSPENDED, NodeState.REVOKED
 
-ACTS = (Act.APPLY, Act.ENABLE, Act.REJECT, Act.SUSPEND, Act.RESUME, Act.REVOKE, Act.ROTATE)
+ACTS = (
+    Act.APPLY,
+    Act.ENABLE,
+    Act.REJECT,
+    Act.SUSPEND,
+    Act.RESUME,
+    Act.REVOKE,
+    Act.ROTATE,
+    Act.AGREE,
+    Act.TAKE_OVER,
+    Act.HAND_BACK,
+)
 # What follows on each state (None: no such node), in the order of ACTS; _ where it is refused.
 TABLE: dict[NodeState | None, tuple[NodeState | None, ...]] = {
-    None: (APPLIED, _, _, _, _, _, _),
-    APPLIED: (_, ENABLED, REJECTED, _, _, _, _),
-    REJECTED: (APPLIED, _, _, _, _, _, _),
-    ENABLED: (_, _, _, SUSPENDED, _, REVOKED, ENABLED),
-    SUSPENDED: (_, _, _, _, ENABLED, REVOKED, _),
-    REVOKED: (_, _, _, _, _, _, _),
+    None: (APPLIED, _, _, _, _, _, _, _, _, _),
+    APPLIED: (_, ENABLED, REJECTED, _, _, _, _, APPLIED, _, _),
+    REJECTED: (APPLIED, _, _, _, _, _, _, _, _, _),
+    ENABLED: (_, _, _, SUSPENDED, _, REVOKED, ENABLED, ENABLED, ENABLED, ENABLED),
+    SUSPENDED: (_, _, _, _, ENABLED, REVOKED, _, SUSPENDED, SUSPENDED, SUSPENDED),
+    REVOKED: (_, _, _, _, _, _, _, _, REVOKED, REVOKED),
 }
 CELLS = [(state, act, follows) for state, row in TABLE.items() for act, follows in zip(ACTS, row, strict=True)]
 

@@ -8,12 +8,14 @@ import pytest
 from registry.nodes import (
     APPLICATIONS_MAX,
     KEYS_KEPT,
+    plan_agreement,
     plan_apply,
     plan_resume,
     plan_review,
     plan_revoke,
     plan_rotate,
     plan_suspend,
+    plan_takeover,
 )
 from registry.plans import Actor, Outcome
 from resolver.errors import Fault, Reason
@@ -102,6 +104,11 @@ async def test_a_name_that_cannot_be_one(planning: Planning, name: str) -> None:
     actor = Actor(name, node("x", state=NodeState.APPLIED))
     fault = await planning.refused(plan_apply, actor, application(name, key), key_ids=(key.key_id,))
     assert (fault.reason, fault.field) == (Reason.FIELD_OUT_OF_RANGE, "node")
+
+
+async def test_an_enterprise_may_belong_to_this_very_node(planning: Planning) -> None:
+    assert await apply(planning, "maker", tier="enterprise", parent=OWN_NAME) is Outcome.REGISTERED
+    assert planning.node("maker").parent == OWN_NAME
 
 
 async def test_an_enterprise_belongs_to_no_enterprise(planning: Planning) -> None:
@@ -286,3 +293,114 @@ async def test_a_body_of_another_kind_is_refused(planning: Planning) -> None:
     for planner in (plan_apply, plan_review, plan_suspend, plan_rotate):
         with pytest.raises(Fault, match="PAYLOAD_MALFORMED"):
             await planner(planning.request("local", {"prefix": "88.1"}), planning.state)
+
+
+# --- taking over ---------------------------------------------------------------------------------------------------
+
+
+async def take_over(planning: Planning, name: str = "88.1", actor: str = "local", **more: Any) -> Outcome:
+    body = {"node": name, "takeover": True, "reason": "17 of 30 probes failed", **more}
+    return await planning.outcome(plan_takeover, actor, body)
+
+
+async def refused_takeover(planning: Planning, name: str = "88.1", actor: str = "local", **more: Any) -> Fault:
+    body = {"node": name, "takeover": True, "reason": "17 of 30 probes failed", **more}
+    return await planning.refused(plan_takeover, actor, body)
+
+
+async def test_an_application_says_what_is_agreed_and_a_review_may_say_otherwise(planning: Planning) -> None:
+    await apply(planning, "a", agreement=True)
+    await apply(planning, "b", agreement=True)
+    assert planning.node("a").agreement
+    await planning.plan(plan_review, "local", {"node": "a", "decision": "enable"})
+    await planning.plan(plan_review, "local", {"node": "b", "decision": "enable", "agreement": False})
+    assert (planning.node("a").agreement, planning.node("b").agreement) == (True, False)
+    assert planning.node("b").state is NodeState.ENABLED
+
+
+@pytest.mark.parametrize("actor", ["88.1", "local"])
+async def test_a_node_agrees_for_itself_or_an_operator_says_so(planning: Planning, actor: str) -> None:
+    agreed = {"node": "88.1", "agreement": True}
+    assert await planning.outcome(plan_agreement, actor, agreed) is Outcome.REPLACED
+    assert planning.node("88.1").agreement
+    assert await planning.outcome(plan_agreement, actor, agreed) is Outcome.UNCHANGED
+    await planning.plan(plan_agreement, actor, {**agreed, "agreement": False})
+    assert not planning.node("88.1").agreement
+
+
+async def test_nobody_agrees_for_another_node(planning: Planning) -> None:
+    fault = await planning.refused(plan_agreement, "88.1", {"node": "88.2", "agreement": True})
+    assert fault.reason is Reason.NOT_AUTHORISED
+    fault = await planning.refused(plan_agreement, "local", {"node": "88.9", "agreement": True})
+    assert (fault.reason, fault.field) == (Reason.NODE_UNKNOWN, "node")
+
+
+async def test_an_operator_takes_over_and_hands_back(planning: Planning) -> None:
+    planning.pass_time(NOW + 60)
+    assert await take_over(planning) is Outcome.REPLACED
+    row = planning.node("88.1")
+    assert (row.takeover, row.takeover_automatic, row.takeover_since) == (True, False, NOW + 60)
+    assert (row.takeover_reason, row.state) == ("17 of 30 probes failed", NodeState.ENABLED)
+    planning.pass_time(NOW + 120)
+    assert await take_over(planning, reason="again") is Outcome.UNCHANGED
+    assert await take_over(planning, takeover=False, reason="it is back") is Outcome.REPLACED
+    row = planning.node("88.1")
+    assert (row.takeover, row.takeover_since, row.takeover_reason) == (False, 0, "it is back")
+    assert await take_over(planning, takeover=False) is Outcome.UNCHANGED
+
+
+async def test_a_node_that_was_suspended_or_revoked_can_be_taken_over(planning: Planning) -> None:
+    assert await take_over(planning, "88.2") is Outcome.REPLACED
+    await planning.plan(plan_revoke, "local", {"node": "88.1"})
+    assert await take_over(planning) is Outcome.REPLACED
+    assert planning.node("88.1").state is NodeState.REVOKED
+
+
+async def test_without_an_agreement_nothing_is_taken_over_automatically(planning: Planning) -> None:
+    fault = await refused_takeover(planning, automatic=True)
+    assert (fault.reason, fault.field) == (Reason.NOT_AUTHORISED, "automatic")
+    await planning.plan(plan_agreement, "88.1", {"node": "88.1", "agreement": True})
+    assert await take_over(planning, automatic=True) is Outcome.REPLACED
+    assert planning.node("88.1").takeover_automatic
+
+
+async def test_what_was_begun_automatically_ends_so_also_when_the_agreement_is_gone(planning: Planning) -> None:
+    await planning.plan(plan_agreement, "88.1", {"node": "88.1", "agreement": True})
+    await take_over(planning, automatic=True)
+    await planning.plan(plan_agreement, "88.1", {"node": "88.1", "agreement": False})
+    assert await take_over(planning, takeover=False, automatic=True) is Outcome.REPLACED
+    row = planning.node("88.1")
+    assert (row.takeover, row.takeover_automatic) == (False, False)
+
+
+async def test_what_an_operator_has_begun_or_made_their_own_only_operators_end(planning: Planning) -> None:
+    await planning.plan(plan_agreement, "88.1", {"node": "88.1", "agreement": True})
+    await take_over(planning, automatic=True)
+    planning.pass_time(NOW + 60)
+    assert await take_over(planning, reason="it is being moved") is Outcome.REPLACED
+    row = planning.node("88.1")
+    assert (row.takeover_automatic, row.takeover_since, row.takeover_reason) == (False, NOW, "it is being moved")
+    assert await take_over(planning, automatic=True) is Outcome.UNCHANGED
+    fault = await refused_takeover(planning, takeover=False, automatic=True)
+    assert (fault.reason, fault.field) == (Reason.NOT_AUTHORISED, "automatic")
+    assert planning.node("88.1").takeover
+
+
+@pytest.mark.parametrize(
+    ("more", "refusal"),
+    [
+        ({"actor": "88.1"}, (Reason.NOT_AUTHORISED, "")),
+        ({"name": "88.9"}, (Reason.NODE_UNKNOWN, "node")),
+        ({"reason": ""}, (Reason.FIELD_OUT_OF_RANGE, "reason")),
+        ({"takeover": "yes"}, (Reason.PAYLOAD_MALFORMED, "takeover")),
+    ],
+)
+async def test_a_takeover_that_is_refused(planning: Planning, more: Any, refusal: tuple[Reason, str]) -> None:
+    fault = await refused_takeover(planning, **more)
+    assert (fault.reason, fault.field) == refusal
+
+
+async def test_an_applicant_cannot_be_taken_over(planning: Planning) -> None:
+    await apply(planning, "a")
+    fault = await refused_takeover(planning, "a")
+    assert (fault.reason, fault.field) == (Reason.NODE_STATE_CONFLICT, "node")

@@ -38,7 +38,7 @@ from resolver.trust.keys import PrivateKey
 from resolver.trust.operators import Operators, OperatorSettings
 from resolver.trust.receipts import check_receipt
 from tests.signing import SUBMIT, registering
-from tests.small_registry import KINDS, SECONDARY, SmallRegistry, application, opened, write_history
+from tests.small_registry import ENTRIES, KINDS, SECONDARY, SmallRegistry, application, opened, write_history
 from tests.stores import listed
 
 CLOCK: Final = SystemClock()
@@ -342,7 +342,7 @@ async def test_a_finding_names_the_entry_that_wrote_what_was_altered(copy: Path)
 
 async def row_epoch(data: Path, database: str) -> int:
     """The index of the last entry that says something about the node or the prefix."""
-    names = {"nodes": "node-rotate.v1", "prefixes": "route.v1"}
+    names = {"nodes": "node-takeover.v1", "prefixes": "route.v1"}
     with closing(Snapshot.open(data)) as journal:
         for index in range(await journal.last(), 0, -1):
             kept = await journal.kept(index)
@@ -351,7 +351,7 @@ async def row_epoch(data: Path, database: str) -> int:
     raise AssertionError
 
 
-@pytest.mark.parametrize("index", [1, 20, 40, 289])
+@pytest.mark.parametrize("index", [1, 20, 40, ENTRIES])
 async def test_a_removed_entry_is_found(copy: Path, index: int) -> None:
     with altering(copy, "entries") as transaction:
         assert transaction.delete(number(index))
@@ -645,7 +645,7 @@ async def test_progress_is_told_up_to_the_end(history: Path, tmp_path: Path) -> 
         return lambda done, total: heard[what].append((done, total))
 
     verdict = await verify(history, trust(history), scratch=tmp_path, clock=CLOCK, told=told)
-    assert heard["planning again"] == [(each, 289) for each in range(1, 290)]
+    assert heard["planning again"] == [(each, ENTRIES) for each in range(1, ENTRIES + 1)]
     total = sum(verdict.rows.values())
     assert heard["comparing"][-1] == (total, total)
     assert heard["comparing"] == sorted(heard["comparing"])

@@ -10,11 +10,12 @@ import pytest
 from nodes.client import Draft, Outcome, PrivateKey, Signer
 from nodes.client.signing import sealed
 from registry.allocation import Allocations
+from registry.counts import CountsReport
 from registry.identifiers import Identifiers
 from registry.imports import Import
 from registry.kinds import PLANNERS
 from registry.membership import TRANSITIONS as NODE_TRANSITIONS
-from registry.nodes import Application, Review, Rotation, Ruling
+from registry.nodes import Agreement, Application, Review, Rotation, Ruling, Takeover
 from registry.prefix_changes import PrefixApplication, Renewal, Route, StateChange
 from registry.prefix_states import TRANSITIONS as PREFIX_TRANSITIONS
 from registry.v1 import registry_pb2 as pb
@@ -26,6 +27,7 @@ from resolver.trust.queries import QUERY_KEY, QUERY_KIND
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "registry.md").read_text(encoding="utf-8")
 
 BODIES: Final[dict[str, Any]] = {
+    "counts.v1": CountsReport,
     "identifiers.v1": Identifiers,
     "import.v1": Import,
     "node-apply.v1": Application,
@@ -34,6 +36,8 @@ BODIES: Final[dict[str, Any]] = {
     "node-revoke.v1": Ruling,
     "node-suspend.v1": Ruling,
     "node-rotate.v1": Rotation,
+    "node-agreement.v1": Agreement,
+    "node-takeover.v1": Takeover,
     "prefix-allocate.v1": Allocations,
     "prefix-apply.v1": PrefixApplication,
     "prefix-renew.v1": Renewal,

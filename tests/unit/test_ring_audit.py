@@ -20,10 +20,9 @@ from resolver.store import Checkpoint
 from resolver.store.embedded.layout import import_row
 from resolver.store.embedded.snapshot import DATABASES, Snapshot
 from tests.signing import registering
-from tests.small_registry import SECONDARY, chunk_of, identifier_row, opened, write_history
+from tests.small_registry import ENTRIES, SECONDARY, chunk_of, identifier_row, opened, write_history
 from tests.small_ring import SmallRing
 
-ENTRIES: Final = 289
 AT: Final = 1_800_000_000.0
 
 

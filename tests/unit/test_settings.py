@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
+from deploy import certificates
 from nodes import layers
-from nodes.settings import NodeSettings, check, read
+from nodes.settings import TIER, NodeSettings, check, read
 from resolver.errors import Fault, Reason
 from resolver.units import Duration, Size
 
@@ -235,6 +236,24 @@ def test_a_node_refuses_what_cannot_be(key: str, value: str) -> None:
     assert caught.value.field == key
 
 
+def test_the_command_alone_says_the_tier(tmp_path: Path) -> None:
+    assert read(None, {}, {}).settings.tier == "top"
+    for tier in ("secondary", "enterprise"):
+        settings = read(None, {"TOPNODE_NODE": "88.111"}, {}, tier=tier).settings
+        assert (settings.tier, settings.node) == (tier, "88.111")
+        assert layers.decode(layers.encode(settings), NodeSettings) == settings
+    for config, environment in ((toml(tmp_path, 'tier = "secondary"'), {}), (None, {"TOPNODE_TIER": "secondary"})):
+        with pytest.raises(Fault, match="topnode serve TIER") as caught:
+            read(config, environment, {}, tier="secondary")
+        assert (caught.value.reason, caught.value.field) == (Reason.SETTING_UNKNOWN, TIER)
+
+
+def test_a_node_below_another_has_an_identifier_of_its_own() -> None:
+    with pytest.raises(Fault, match="identifier of its own") as caught:
+        read(None, {}, {}, tier="enterprise")
+    assert (caught.value.reason, caught.value.field) == (Reason.SETTING_INVALID, "node")
+
+
 def test_a_node_refuses_tls_files_that_are_not_there() -> None:
     options = {"serving.tls.certificate": "/absent/cert.pem", "serving.tls.key": "/absent/key.pem"}
     with pytest.raises(Fault, match=r"/absent/cert\.pem") as caught:
@@ -248,7 +267,19 @@ def test_the_example_in_deploy_sets_nothing_and_shows_every_setting_with_its_def
     assert as_it_is.values == {}
     shown = re.sub(r"^# (?=[a-z_]+ = |\[)", "", text, flags=re.MULTILINE)
     settled = layers.settle(NodeSettings, [layers.from_toml(NodeSettings, toml(tmp_path, shown))])
-    assert [key for key, origin in settled.origins.items() if origin == "default"] == []
+    assert [key for key, origin in settled.origins.items() if origin == "default"] == [TIER]
     defaults = layers.values_of(NodeSettings())
     different = {key for key, value in layers.values_of(settled.settings).items() if value != defaults[key]}
     assert different == {key for key, value in defaults.items() if value in (None, "")}
+
+
+def test_the_example_of_a_secondary_node_passes_the_check(tmp_path: Path) -> None:
+    """Given the certificates that it names, made as it says."""
+    certificates.init(tmp_path / "ca", "authority")
+    certificates.issue(tmp_path / "ca", "88.111")
+    text = (Path(__file__).parents[2] / "deploy" / "secondary.toml").read_text()
+    example = toml(tmp_path, text.replace("/etc/topnode/", f"{tmp_path}/ca/"))
+    settings = read(example, {}, {"data": tmp_path}, tier="secondary").settings
+    check(settings)
+    with pytest.raises(Fault, match="no node above a top-level node"):
+        check(read(example, {}, {"data": tmp_path}).settings)

@@ -23,6 +23,7 @@
     spans        in how many buckets a listing lies, and `growing`: moving it to more
     forgetting   what the feed need not remember
     writer       StoreWriter, in the process whose turn it is
+    counts       what is counted, beside the commits
 
     runs, bulk, offline, putting_in    loads that go around the servers
 

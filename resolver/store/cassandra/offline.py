@@ -151,6 +151,9 @@ class OfflineWriter:
     async def entries(self, after: int, limit: int) -> list[Kept]:
         return await self._store.entries(after, limit)
 
+    async def told(self, after: int, limit: int) -> list[Kept]:
+        return await self._store.told(after, limit)
+
     async def statements(self, after: int, limit: int) -> list[bytes]:
         return await self._store.statements(after, limit)
 

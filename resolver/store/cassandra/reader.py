@@ -46,6 +46,7 @@ from resolver.store.cassandra.statements import (
     SPENT,
     STATEMENTS,
     TILE,
+    TOLD,
     WATERMARK,
     Statement,
 )
@@ -136,6 +137,10 @@ class Reads:
         for first in range(0, len(rows), _ARTEFACTS_AT_ONCE):
             kept += await asyncio.gather(*(self._kept(row) for row in rows[first : first + _ARTEFACTS_AT_ONCE]))
         return kept
+
+    async def told(self, after: int, limit: int) -> list[Kept]:
+        rows = await self._journal(TOLD, after, limit)
+        return [Kept(index, statement, (), result) for index, _, statement, result in rows]
 
     async def statements(self, after: int, limit: int) -> list[bytes]:
         return [statement for _, _, statement in await self._journal(STATEMENTS, after, limit)]

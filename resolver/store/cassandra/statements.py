@@ -126,6 +126,7 @@ PUT_WATERMARK: Final = _write("INSERT INTO watermark (name, applied, tree_head) 
 ENTRIES: Final = _sure(
     "SELECT idx, epoch, statement, result, artefacts FROM journal WHERE bucket = ? AND idx > ? AND idx <= ?"
 )
+TOLD: Final = _sure("SELECT idx, epoch, statement, result FROM journal WHERE bucket = ? AND idx > ? AND idx <= ?")
 STATEMENTS: Final = _sure("SELECT idx, epoch, statement FROM journal WHERE bucket = ? AND idx > ? AND idx <= ?")
 PUT_ENTRY: Final = _write(
     "INSERT INTO journal (bucket, idx, epoch, statement, result, artefacts) VALUES (?, ?, ?, ?, ?, ?)"
@@ -169,6 +170,31 @@ DROP_FEED: Final = _write("DELETE FROM feed USING TIMESTAMP ? WHERE bucket = ? A
 CHANGE_PART: Final = _sure("SELECT octets FROM changes WHERE idx = ? AND part = ?")
 PUT_CHANGE_PART: Final = _write("INSERT INTO changes (idx, part, octets) VALUES (?, ?, ?) USING TIMESTAMP ?")
 DROP_CHANGE_PARTS: Final = _write("DELETE FROM changes USING TIMESTAMP ? WHERE idx = ?")
+
+# --- counts --------------------------------------------------------------------------------------------------------
+
+COUNT_REACHED: Final = _sure("SELECT sequence, kept, partial FROM counts WHERE source = ? AND day = ? LIMIT 1")
+COUNT_ROWS: Final = _sure("SELECT prefix, figures FROM counts WHERE source = ? AND day = ? AND prefix > ? LIMIT ?")
+COUNT_ROWS_OF: Final = _sure(
+    "SELECT prefix, figures, WRITETIME(figures) FROM counts WHERE source = ? AND day = ? AND prefix IN ?"
+)
+PUT_COUNT: Final = _write("INSERT INTO counts (source, day, prefix, figures) VALUES (?, ?, ?, ?) USING TIMESTAMP ?")
+PUT_COUNT_REACHED: Final = _write(
+    "INSERT INTO counts (source, day, sequence, kept) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
+)
+PUT_COUNT_MARK: Final = _write("INSERT INTO counts (source, day, partial) VALUES (?, ?, ?) USING TIMESTAMP ?")
+DROP_COUNTS: Final = _write("DELETE FROM counts USING TIMESTAMP ? WHERE source = ? AND day = ?")
+
+COUNT_DAYS: Final = _sure("SELECT day FROM count_days WHERE part = 0")
+PUT_COUNT_DAY: Final = _write("INSERT INTO count_days (part, day) VALUES (0, ?) USING TIMESTAMP ?")
+DROP_COUNT_DAY: Final = _write("DELETE FROM count_days USING TIMESTAMP ? WHERE part = 0 AND day = ?")
+COUNT_SOURCES: Final = _sure("SELECT source FROM count_sources WHERE day = ?")
+PUT_COUNT_SOURCE: Final = _write("INSERT INTO count_sources (day, source) VALUES (?, ?) USING TIMESTAMP ?")
+DROP_COUNT_SOURCES: Final = _write("DELETE FROM count_sources USING TIMESTAMP ? WHERE day = ?")
+
+COUNT_LIVES: Final = _sure("SELECT row FROM count_lives WHERE part = 0")
+PUT_COUNT_LIFE: Final = _write("INSERT INTO count_lives (part, source, row) VALUES (0, ?, ?) USING TIMESTAMP ?")
+DROP_COUNT_LIFE: Final = _write("DELETE FROM count_lives USING TIMESTAMP ? WHERE part = 0 AND source = ?")
 
 # --- whole tables, for audits ---------------------------------------------------------------------------------------
 

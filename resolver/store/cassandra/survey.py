@@ -7,6 +7,7 @@ compares them with what the journal comes to sees which of them are newer than w
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple, Self
 
@@ -17,6 +18,7 @@ from resolver.errors import Fault, Reason
 from resolver.store import Kept
 from resolver.store.cassandra.asking import Row
 from resolver.store.cassandra.carrying import ask_patiently
+from resolver.store.cassandra.counts import CassandraCountsReader
 from resolver.store.cassandra.layout import JOURNAL, PARTS, bucket_of, has_version_of, hash_of, part_of
 from resolver.store.cassandra.reader import CassandraReader, Reach
 from resolver.store.cassandra.session import Session
@@ -73,6 +75,7 @@ class Survey(CassandraReader):
 
     def __init__(self, session: Session, settings: CassandraSettings, registry: CollectorRegistry) -> None:
         super().__init__(session, settings, registry)
+        self.counts = CassandraCountsReader(partial(ask_patiently, self._asking, patience=PATIENCE))
         self._pinned = Reach(0, b"", ())
         self._next = 0
         self._rows_ahead: deque[Row] = deque()

@@ -27,6 +27,7 @@ from resolver.store import CHANGES_KEPT, Checkpoint, Commit, Fetched
 from resolver.store.cassandra import applying
 from resolver.store.cassandra.border import closed
 from resolver.store.cassandra.carrying import Bundle, Carrier, CarryingMetrics
+from resolver.store.cassandra.counts import CassandraCounts
 from resolver.store.cassandra.forgetting import Forgetting
 from resolver.store.cassandra.growing import Growing, GrowingMetrics
 from resolver.store.cassandra.layout import (
@@ -111,6 +112,7 @@ class CassandraWriter(Reads):
         self._metrics = WriterMetrics(registry)
         self._lease = Lease(asking, owner, lease, clock=clock, metrics=LeaseMetrics(registry))
         self._carrier = Carrier(asking, patience=lease.patience, clock=clock, metrics=CarryingMetrics(registry))
+        self.counts = CassandraCounts(asking, self._carrier)
         self._spans = Spans(self._carrier)
         self._growing = Growing(
             self._carrier,

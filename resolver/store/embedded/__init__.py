@@ -9,6 +9,7 @@
     listing   identifiers below a prefix
     writing   one commit
     writer    StoreWriter, in the owner's process
+    counts    what is counted, beside the commits
     backup    copies, there and back
 
 Not for network file systems, and never used across a fork: open it after the process has started.

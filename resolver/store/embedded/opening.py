@@ -118,7 +118,8 @@ def _environment(path: Path, *, map_size: int, readonly: bool) -> lmdb.Environme
         readonly=readonly,
         create=False,
         mode=FILE_MODE,
-        max_dbs=len(_NAMES),
+        # And the one with the counts, which is not of the store's format.
+        max_dbs=len(_NAMES) + 1,
         max_readers=_READERS_MAX,
         # Between reads one read transaction is kept reset: it holds a reader's slot and no pages. Renewing it takes
         # 0.25 us, where a new one takes 0.30 and the lock that all readers share.

@@ -113,6 +113,13 @@ class Reads:
                 return []
             return [self._kept(transaction, *item) for item in islice(cursor.iternext(), limit)]
 
+    async def told(self, after: int, limit: int) -> list[Kept]:
+        with self._border, self._begin() as transaction, transaction.cursor(self._store.entries) as cursor:
+            if not cursor.set_range(number(after + 1)):
+                return []
+            found = ((int.from_bytes(row, "big"), entry_decoder.decode(entry)) for row, entry in cursor.iternext())
+            return [Kept(index, entry.statement, (), entry.result) for index, entry in islice(found, limit)]
+
     async def statements(self, after: int, limit: int) -> list[bytes]:
         with self._border, self._begin() as transaction, transaction.cursor(self._store.entries) as cursor:
             if not cursor.set_range(number(after + 1)):

@@ -14,6 +14,7 @@ import msgspec
 from resolver.errors import Fault, Reason
 from resolver.store import Kept
 from resolver.store.embedded.border import Border
+from resolver.store.embedded.counts import kept_rows
 from resolver.store.embedded.layout import artefact_row, entry_decoder, is_shortened, number, span
 from resolver.store.embedded.opening import Store, open_to_read
 from resolver.store.embedded.reader import Reads
@@ -74,6 +75,11 @@ class Snapshot(Reads):
                 raise _damaged(index, "The entry cannot be read") from None
             artefacts = [self._artefact(index, place) for place in range(entry.artefacts)]
         return Kept(index, entry.statement, tuple(artefacts), entry.result)
+
+    def counted(self) -> list[tuple[bytes, bytes]]:
+        """Give what was counted beside the journal, as `EmbeddedCounts.take_over` takes it; not of the same state."""
+        with self._border:
+            return kept_rows(self._store.environment)
 
     def count(self, database: str) -> int:
         """Give the number of rows in a database."""

@@ -17,6 +17,7 @@ from resolver.errors import Fault, Reason
 from resolver.private_files import FOLDER_MODE
 from resolver.store import Checkpoint, Commit
 from resolver.store.embedded.border import Border
+from resolver.store.embedded.counts import EmbeddedCounts
 from resolver.store.embedded.layout import checkpoint_decoder, import_row
 from resolver.store.embedded.opening import MAP_START, Store, open_to_write
 from resolver.store.embedded.owner import Owner, OwnerLock
@@ -38,6 +39,7 @@ class EmbeddedWriter(Reads):
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "store-writer")
         self._is_closed = False
+        self.counts = EmbeddedCounts(store.environment, border, self._in_turn)
 
     @classmethod
     def open(

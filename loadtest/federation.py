@@ -1,0 +1,349 @@
+"""What recursion costs, and what a child that is down costs others: `python -m loadtest.federation [--json FILE]`.
+
+A top node and a node that hosts the prefixes of 25 children run as real processes on one core, what asks them on the
+others. What is compared is measured in turns, and medians over the rounds are given. Children that are far away are
+the same node behind a proxy that is late.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from msgspec import Struct
+from msgspec.structs import replace
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
+
+from loadtest import servers, workload
+from loadtest.cores import on_generator_cores
+from loadtest.driver import Call, Loop
+from loadtest.figures import Bar, Figures
+from loadtest.routes_memory import rows
+from resolver import wire
+from resolver.handle import Handle
+from resolver.routes import Endpoint, Hosting, Prefix, Protocol, RouteTable
+from resolver.store import Write
+from resolver.v1 import resolver_pb2 as pb
+
+CHILDREN: Final = 25
+RECORDS: Final = 400
+"""Records of each child."""
+
+LATE: Final = 0.01
+"""Seconds that answers of a child far away take longer."""
+
+ROUNDS: Final = 7
+CALLS: Final = 1_500
+RATE: Final = 150.0
+"""Lookups of hosted identifiers a second while others ask for children."""
+
+PREFIXES: Final = 1_000_000
+BATCH: Final = "/topnode.resolver.v1.ResolverService/BatchResolve"
+
+HOSTED: Final = "88.112"
+DEAD: Final = "88.113"
+FAR: Final = "88.2"
+"""Children far away are 88.200 to 88.224."""
+
+
+def main() -> None:
+    """Measure, show, write down; exit code 1 when a promise was missed."""
+    parser = argparse.ArgumentParser(prog="loadtest.federation", description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    arguments = parser.parse_args()
+    console = Console()
+    figures = Figures()
+    with tempfile.TemporaryDirectory(prefix="topnode-federation-") as folder, console.status("nodes") as status:
+        uvloop.run(measure(Path(folder), figures, status.update))
+        status.update("a table of 1,000,000 routes")
+        _routes(figures)
+    figures.show(console)
+    if arguments.json:
+        figures.write(arguments.json)
+    sys.exit(not all(bar.holds for bar in figures.bars))
+
+
+async def measure(folder: Path, figures: Figures, tell: Callable[[str], None]) -> None:
+    """Measure everything that needs nodes."""
+    await workload.build_store_of(
+        folder / "child", _records(_near() + _far()), _hosted(_near() + _far()), node="child"
+    )
+    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child") as child, _silent() as silent:
+        async with _late(child.resolver) as late:
+            await workload.build_store_of(
+                folder / "top",
+                _records([HOSTED]),
+                [*_hosted([HOSTED]), *_routed(child.resolver, late, silent)],
+                node="top",
+            )
+            forgetful = {"TOPNODE_FEDERATION__POSITIVE_FOR": "0s", "TOPNODE_FEDERATION__DEADLINE": "500ms"}
+            with servers.node(folder / "top", workers=1, **forgetful) as top, on_generator_cores():
+                place = _Place(child, top)
+                try:
+                    tell("one more hop")
+                    await place.hop(figures)
+                    tell("a batch over 25 children")
+                    await place.batch(figures)
+                    tell("a child that is dead")
+                    await place.dead(figures)
+                finally:
+                    await place.close()
+
+
+class _Place:
+    """The two nodes, and connections to them."""
+
+    def __init__(self, child: servers.Node, top: servers.Node) -> None:
+        self._admin = top.admin
+        self._child = Loop(child.resolver, child.pids["worker-0"], connections=1)
+        self._top = Loop(top.resolver, top.pids["worker-0"], connections=1)
+        self._others = Loop(top.resolver, top.pids["worker-0"], connections=1)
+
+    async def close(self) -> None:
+        for loop in (self._child, self._top, self._others):
+            await loop.close()
+
+    async def hop(self, figures: Figures) -> None:
+        """Compare a lookup at the child, one of a hosted identifier at the top, and one that goes to the child."""
+        near = [_call([name]) for name in _identifiers(_near()[:1])]
+        hosted = [_call([name]) for name in _identifiers([HOSTED])]
+        rounds: list[tuple[float, float, float]] = []
+        more: list[float] = []
+        for _ in range(ROUNDS + 1):
+            at_child = await self._child.run(_again(near), callers=1, seconds=1)
+            at_top = await self._top.run(_again(hosted), callers=1, seconds=1)
+            beyond = await self._top.run(_again(near), callers=1, seconds=1)
+            rounds.append((at_child.quantile(0.5), at_top.quantile(0.5), beyond.quantile(0.5)))
+            more.append(beyond.cpu / beyond.calls - at_top.cpu / at_top.calls)
+        # The first one fills caches.
+        direct, own, through = (statistics.median(each) for each in zip(*rounds[1:], strict=True))
+        added = statistics.median((through - own) / direct for direct, own, through in rounds[1:])
+        figures.notes["a lookup at the child, p50 in us"] = direct * 1e6
+        figures.notes["a lookup of a hosted identifier at the top, p50 in us"] = own * 1e6
+        figures.notes["a lookup through the top, p50 in us"] = through * 1e6
+        figures.notes["CPU of the top for one more hop, us"] = statistics.median(more[1:]) * 1e6
+        figures.bars.append(_ceiling("recursion adds, of a child's round trip", added, 1.3))
+
+    async def batch(self, figures: Figures) -> None:
+        """Compare a batch of 1,000 over 25 children with the part of one of them, all of them near, and all far."""
+        for name, prefixes in (("near", _near()), ("far", _far())):
+            whole = _call([name for group in zip(*map(_forty, prefixes), strict=True) for name in group])
+            parts = [_call(_forty(prefix)) for prefix in prefixes]
+            await self._top.run([whole, *parts], callers=1, seconds=10)
+            before, ratios = self._calls(), []
+            for _ in range(ROUNDS):
+                took = (await self._top.run([whole] * 5, callers=1, seconds=10)).quantile(0.5)
+                alone = await self._top.run(parts, callers=1, seconds=10)
+                ratios.append(took / alone.latencies[-1])
+            calls = (self._calls() - before) / ROUNDS - len(parts)
+            if name == "far":
+                figures.bars += [
+                    _ceiling("calls for a batch of 1,000 over 25 children", calls / 5, 25),
+                    _ceiling("its time, of the slowest child's (10 ms away)", statistics.median(ratios), 3),
+                ]
+            else:
+                figures.notes["the same with all 25 on this core, of the slowest child's"] = statistics.median(ratios)
+
+    async def dead(self, figures: Figures) -> None:
+        """Compare what others see while a child is asked that answers, and while one is asked that is dead."""
+        alive = [_call([name]) for name in _identifiers(_near()[:1])]
+        dead = [_call([name]) for name in _identifiers([DEAD])]
+        # Until the breaker is open its callers wait for their deadline.
+        await self._others.run(dead[:20], callers=20, seconds=5)
+        figures.notes["callers of the dead child until it was left alone"] = 20
+        ratios: list[float] = []
+        told: list[float] = []
+        at_median: list[float] = []
+        for _ in range(ROUNDS + 1):
+            calm, _ = await self._beside(alive)
+            troubled, at_once = await self._beside(dead)
+            ratios.append(troubled / calm)
+            told.append(at_once[int(len(at_once) * 0.99)])
+            at_median.append(at_once[len(at_once) // 2])
+        figures.notes["a dead child's callers are told, p50 in ms"] = statistics.median(at_median[1:]) * 1e3
+        figures.notes["others' p99 beside a child that answers, ms"] = calm * 1e3
+        figures.notes["others' p99 beside a dead one, ms"] = troubled * 1e3
+        figures.bars += [
+            _ceiling(
+                "others' p99 while a child is dead, of that while it answers", statistics.median(ratios[1:]), 1.1
+            ),
+            _ceiling("a dead child's callers are told, p99 in ms", statistics.median(told[1:]) * 1e3, 5),
+        ]
+
+    async def _beside(self, calls: Sequence[Call]) -> tuple[float, list[float]]:
+        """Look up hosted identifiers at an even rate beside other calls at the same rate: p99, and their times."""
+        hosted = [_call([name]) for name in _identifiers([HOSTED])]
+        first, second = await asyncio.gather(
+            self._top.paced(list(_again(hosted, CALLS // 3)), rate=RATE),
+            self._others.paced(list(_again(calls, CALLS // 3)), rate=RATE),
+        )
+        return first.quantile(0.99), second.latencies
+
+    def _calls(self) -> float:
+        with urllib.request.urlopen(f"http://{self._admin}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "topnode_child_calls_total"
+        )
+
+
+# --- routes --------------------------------------------------------------------------------------------------------
+
+
+class _Lookups(Struct, frozen=True):
+    """Seconds: a lookup of a prefix that was asked for lately, of any, and a changed row with the lookup after it."""
+
+    kept: float
+    any: float
+    changed: float
+
+
+def _routes(figures: Figures) -> None:
+    memory = json.loads(
+        subprocess.run(
+            [sys.executable, "-m", "loadtest.routes_memory", str(PREFIXES)], capture_output=True, check=True
+        ).stdout
+    )
+    figures.bars.append(_ceiling("routes and scopes of 1,000,000 prefixes, MB", memory["with_scopes_mb"], 250))
+    found = _lookups()
+    figures.bars.append(_ceiling("route lookup, us", found.kept * 1e6, 3))
+    figures.notes["route lookup of a prefix not asked for lately, us"] = found.any * 1e6
+    figures.notes["one changed route, and the next lookup, us"] = found.changed * 1e6
+
+
+def _lookups() -> _Lookups:
+    table = RouteTable()
+    table.put(rows(PREFIXES))
+    numbers = random.sample(range(PREFIXES), 50_000)
+    asked = [b"88.%d.%08d" % (100 + number % 400, number) for number in numbers]
+    scope = table.scope
+    first = _seconds_each(lambda: [scope(prefix) for prefix in asked], len(asked))
+    again = _seconds_each(lambda: [scope(prefix) for prefix in asked], len(asked))
+    changed = [
+        Prefix(prefix.decode(), prefix.decode(), hosting=Hosting.DELEGATED, epoch=PREFIXES + number)
+        for number, prefix in enumerate(asked[:100])
+    ]
+
+    def change() -> None:
+        for row in changed:
+            table.put([row])
+            scope(row.key)
+
+    return _Lookups(again, first, _seconds_each(change, len(changed)))
+
+
+def _seconds_each(work: Callable[[], object], count: int) -> float:
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) / count
+
+
+# --- what is asked -------------------------------------------------------------------------------------------------
+
+
+def _near() -> list[str]:
+    return [f"88.1{number:02d}" for number in range(50, 50 + CHILDREN)]
+
+
+def _far() -> list[str]:
+    return [f"{FAR}{number:02d}" for number in range(CHILDREN)]
+
+
+def _identifiers(prefixes: Sequence[str]) -> list[str]:
+    return [f"{prefix}/BRK-{number:09d}" for prefix in prefixes for number in range(RECORDS)]
+
+
+def _forty(prefix: str) -> list[str]:
+    return _identifiers([prefix])[: 1_000 // CHILDREN]
+
+
+def _records(prefixes: Sequence[str]) -> list[Write]:
+    example = workload.example_record()
+    return [
+        Write(name.encode(), wire.record_body(replace(example, identifier=Handle.from_text(name)), public=True))
+        for name in _identifiers(prefixes)
+    ]
+
+
+def _hosted(prefixes: Sequence[str]) -> list[Prefix]:
+    return [Prefix(prefix, "child") for prefix in prefixes]
+
+
+def _routed(near: int, far: int, silent: int) -> Iterator[Prefix]:
+    for prefixes, port in ((_near(), near), (_far(), far), ([DEAD], silent)):
+        for prefix in prefixes:
+            endpoint = Endpoint(Protocol.GRPC, "127.0.0.1", port)
+            yield Prefix(prefix, prefix, hosting=Hosting.DELEGATED, endpoints=(endpoint,))
+
+
+def _call(names: Sequence[str]) -> Call:
+    options = pb.Options(mode=pb.MODE_RECURSIVE)
+    request = pb.BatchResolveRequest(identifiers=names, options=options)
+    return Call(BATCH, request.SerializeToString(), len(names))
+
+
+def _again(calls: Sequence[Call], count: int = CALLS) -> Iterator[Call]:
+    for number in range(count):
+        yield calls[number % len(calls)]
+
+
+def _ceiling(name: str, measured: float, bound: float) -> Bar:
+    return Bar(name=name, measured=measured, bound=bound, is_floor=False)
+
+
+# --- networks ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _silent() -> Iterator[int]:
+    """Give a port that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        yield listening.getsockname()[1]
+
+
+@asynccontextmanager
+async def _late(port: int) -> AsyncIterator[int]:
+    """Give a port behind which a server's answers come late."""
+    loop = asyncio.get_running_loop()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+        with suppress(OSError):
+            while octets := await reader.read(1 << 18):
+                loop.call_later(seconds, writer.write, octets)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
+        writers.extend((writer, server_writer))
+        await asyncio.gather(passed(reader, server_writer, 0), passed(server_reader, writer, LATE))
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+        # Until each direction has seen that it is over.
+        await asyncio.sleep(2 * LATE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Counts on their way: from resolvers to the process that owns the store, and from this node to the one above."""

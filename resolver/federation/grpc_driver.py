@@ -1,0 +1,120 @@
+"""The driver for nodes of this project: gRPC, with answers left as the bytes that came."""
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from resolver.clock import Clock
+from resolver.errors import Fault, Reason
+from resolver.federation.driver import Question, Reply
+from resolver.routes import Endpoint, Protocol
+from resolver.rpc.channels import ChannelSettings, Options, open_channel
+from resolver.rpc.errors import fault_of, fault_of_rpc_error
+from resolver.rpc.tls import ClientTls
+from resolver.trace import Step
+from resolver.units import Duration
+from resolver.v1 import octets_pb2
+from resolver.wire import recursive_options, trace_steps
+
+_SERVICE: Final = "/topnode.resolver.v1.ResolverService"
+_TRACE_KEY: Final = "topnode-trace-bin"
+
+_KEEPALIVE: Final = Duration(10)
+"""What servers of this project take without sending a client away."""
+
+_OPTIONS: Final[Options] = (
+    # A connection of its own: one that was given up must not come back through gRPC's pool.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Who tries again, and when, is the breaker's business.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.enable_retries", 0),
+)
+
+
+class GrpcDriver:
+    """Asks by BatchResolve over one channel."""
+
+    def __init__(self, endpoint: Endpoint, tls: ClientTls | None, clock: Clock) -> None:
+        """Make it within the running loop.
+
+        Raises:
+            Fault: FILE_UNREADABLE naming a TLS file.
+        """
+        settings = ChannelSettings(keepalive=_KEEPALIVE)
+        if endpoint.tls_name:
+            settings = ChannelSettings(tls=tls or ClientTls(), tls_name=endpoint.tls_name, keepalive=_KEEPALIVE)
+        self._monotonic = clock.monotonic
+        self._channel = open_channel(_target(endpoint), settings, _OPTIONS)
+        self._batch: Any = self._channel.unary_unary(f"{_SERVICE}/BatchResolve")
+        self._node: Any = self._channel.unary_unary(f"{_SERVICE}/GetNodeInfo")
+
+    async def ask(self, question: Question) -> Reply:
+        request = octets_pb2.BatchResolveRequestOctets(
+            identifiers=question.identifiers,
+            options=recursive_options(question.path, authoritative=question.authoritative, trace=question.trace),
+        )
+        left = question.deadline - self._monotonic()
+        if left <= 0:
+            raise Fault(Reason.DEADLINE_SPENT)
+        call = self._batch(request.SerializeToString(), timeout=left)
+        octets = await _called(call)
+        steps = _steps(await call.trailing_metadata()) if question.trace else ()
+        return Reply(_results(octets), Protocol.GRPC, steps)
+
+    async def probe(self, within: float) -> None:
+        await _called(self._node(b"", timeout=within))
+
+    async def close(self, grace: float = 0) -> None:
+        await self._channel.close(grace or None)
+
+
+async def _called(call: Any) -> bytes:
+    """Wait for a call's response.
+
+    Raises:
+        Fault: what the child or gRPC says of it.
+    """
+    try:
+        octets: bytes = await call
+    except grpc.aio.AioRpcError as error:
+        raise fault_of_rpc_error(error) from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # Not this task was cancelled: the channel was closed under the call.
+        raise Fault(Reason.NODE_UNREACHABLE, "The connection was given up.") from None
+    return octets
+
+
+def _results(octets: bytes) -> list[bytes | Fault]:
+    """Read a batch answer, leaving each answer encoded.
+
+    Raises:
+        Fault: CHILD_ANSWER_REFUSED where it cannot be read.
+    """
+    try:
+        response = octets_pb2.BatchResolveResponseOctets.FromString(octets)
+    except DecodeError:
+        raise Fault(Reason.CHILD_ANSWER_REFUSED, variables={"why": "malformed"}) from None
+    return [each.answer if each.HasField("answer") else fault_of(each.error) for each in response.results]
+
+
+def _steps(metadata: Any) -> list[Step]:
+    for key, value in metadata or ():
+        if key == _TRACE_KEY and isinstance(value, bytes):
+            try:
+                return trace_steps(value)
+            except DecodeError:
+                # A trace is for the curious; an answer is not refused for it.
+                return []
+    return []
+
+
+def _target(endpoint: Endpoint) -> str:
+    host = f"[{endpoint.address}]" if ":" in endpoint.address else endpoint.address
+    return f"{host}:{endpoint.port}"

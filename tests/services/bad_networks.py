@@ -1,0 +1,119 @@
+"""A TCP proxy before one server, and how networks are bad: slow, cut, gone half-way; and a black hole."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+_RESET: Final = struct.pack("ii", 1, 0)
+"""SO_LINGER with no time: closing sends RST and not FIN."""
+
+
+class BadNetwork:
+    """Forwards connections to one server, well, until told otherwise. `accepted` counts connections."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.port = 0
+        self.accepted = 0
+        self.seconds = 0.0
+        """What the server says comes so late."""
+
+        self._target = (host, port)
+        self._is_silent = False
+        self._resets = False
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def fall_silent(self) -> None:
+        """Half-open: connections stay, new ones are accepted, and nothing comes through any more, either way."""
+        self._is_silent = True
+
+    def reset(self) -> None:
+        """Reset all connections, and new ones as soon as they are made."""
+        self._resets = True
+        for writer in tuple(self._writers):
+            _reset(writer)
+
+    def heal(self) -> None:
+        """Forward again. What was open while it was silent stays dead: its bytes are lost."""
+        self._is_silent = self._resets = False
+        self.seconds = 0.0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection, both ways, until either side ends it."""
+        self.accepted += 1
+        if self._resets:
+            _reset(writer)
+            return
+        with suppress(OSError):
+            server_reader, server_writer = await asyncio.open_connection(*self._target)
+            self._writers |= {writer, server_writer}
+            there = asyncio.create_task(self._pass(reader, server_writer, is_late=False))
+            back = asyncio.create_task(self._pass(server_reader, writer, is_late=True))
+            _, others = await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+            for other in others:
+                other.cancel()
+            self._writers -= {writer, server_writer}
+            server_writer.close()
+        writer.close()
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_late: bool) -> None:
+        loop = asyncio.get_running_loop()
+        is_lost = False
+        with suppress(OSError):
+            while octets := await reader.read(65_536):
+                # A connection that lost bytes makes no sense to either end any more.
+                is_lost = is_lost or self._is_silent
+                if not is_lost:
+                    loop.call_later(self.seconds if is_late else 0, writer.write, octets)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    connection = writer.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    writer.transport.abort()
+
+
+@asynccontextmanager
+async def bad_network(host: str, port: int) -> AsyncIterator[BadNetwork]:
+    """Run a proxy before this server."""
+    proxy = BadNetwork(host, port)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        proxy.close()
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def black_hole() -> AsyncIterator[int]:
+    """Give a port at which connecting gets no answer at all: its queue is full, and nobody takes from it."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        port: int = listening.getsockname()[1]
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+            fillers.append(filler)
+        await asyncio.sleep(0.05)
+        try:
+            yield port
+        finally:
+            for filler in fillers:
+                filler.close()

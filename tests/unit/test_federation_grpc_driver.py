@@ -1,0 +1,178 @@
+"""The gRPC driver over real connections: what is sent, what comes back, and how failures are told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path as FilePath
+from typing import Any
+
+import grpc
+import pytest
+
+from resolver.clock import SystemClock
+from resolver.errors import Fault, Reason
+from resolver.federation.driver import Question
+from resolver.federation.grpc_driver import GrpcDriver
+from resolver.query import Path
+from resolver.routes import Endpoint, Protocol
+from resolver.rpc.errors import status_of
+from resolver.rpc.tls import ClientTls, ServerTls, server_credentials
+from resolver.trace import Step
+from resolver.v1 import resolver_pb2 as pb
+from resolver.wire import trace_message
+from tests.certificates import Authority
+from tests.services.ports import free_ports
+
+CLOCK = SystemClock()
+SERVICE = "topnode.resolver.v1.ResolverService"
+
+Answering = Callable[[bytes, Any], Awaitable[bytes]]
+
+
+@asynccontextmanager
+async def child(answering: Answering, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[int]:
+    """Serve both methods by one function, and give the port."""
+    server = grpc.aio.server()
+    methods: dict[str, Any] = {
+        name: grpc.unary_unary_rpc_method_handler(answering) for name in ("BatchResolve", "GetNodeInfo")
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    port = (
+        server.add_secure_port("localhost:0", credentials) if credentials else server.add_insecure_port("localhost:0")
+    )
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(0)
+
+
+@asynccontextmanager
+async def driver(port: int, *, tls_name: str = "", tls: ClientTls | None = None) -> AsyncIterator[GrpcDriver]:
+    opened = GrpcDriver(Endpoint(Protocol.GRPC, "localhost", port, 0, tls_name), tls, CLOCK)
+    try:
+        yield opened
+    finally:
+        await opened.close()
+
+
+def question(*keys: bytes, seconds: float = 5, trace: bool = False) -> Question:
+    return Question(
+        identifiers=keys,
+        deadline=CLOCK.monotonic() + seconds,
+        path=Path(("top",), 3),
+        authoritative=True,
+        trace=trace,
+    )
+
+
+async def reason_of(asked: Awaitable[object]) -> Reason:
+    with pytest.raises(Fault) as caught:
+        await asked
+    return caught.value.reason
+
+
+async def test_asks_for_recursion_with_the_path_and_leaves_answers_encoded() -> None:
+    requests = []
+    answer = pb.Answer(outcome=pb.OUTCOME_FOUND, version=7)
+
+    async def answering(octets: bytes, _context: Any) -> bytes:
+        requests.append(pb.BatchResolveRequest.FromString(octets))
+        response = pb.BatchResolveResponse()
+        response.results.add().answer.CopyFrom(answer)
+        response.results.add().error.CopyFrom(status_of(Fault(Reason.HOP_LIMIT, "too far")))
+        return response.SerializeToString()
+
+    async with child(answering) as port, driver(port) as asked:
+        reply = await asked.ask(question(b"88.1/A", b"88.1/B"))
+    (request,) = requests
+    assert list(request.identifiers) == ["88.1/A", "88.1/B"]
+    options = request.options
+    assert (options.mode, options.authoritative, options.trace) == (pb.MODE_RECURSIVE, True, False)
+    assert (list(options.path.visited), options.path.hops_left) == (["top"], 3)
+    given, refused = reply.results
+    assert given == answer.SerializeToString()
+    assert isinstance(refused, Fault)
+    assert (refused.reason, refused.detail) == (Reason.HOP_LIMIT, "too far")
+    assert (reply.protocol, list(reply.steps)) == (Protocol.GRPC, [])
+
+
+@pytest.mark.parametrize("is_sound", [True, False])
+async def test_the_childs_trace_comes_with_the_reply_where_it_can_be_read(*, is_sound: bool) -> None:
+    steps = [Step("88.1", "store", "1 held, 0 not held", 12)]
+
+    async def answering(_octets: bytes, context: Any) -> bytes:
+        context.set_trailing_metadata((("topnode-trace-bin", trace_message(steps) if is_sound else b"\xff\xff"),))
+        return b""
+
+    async with child(answering) as port, driver(port) as asked:
+        reply = await asked.ask(question(b"88.1/A", trace=True))
+    assert list(reply.steps) == (steps if is_sound else [])
+
+
+async def test_what_cannot_be_read_is_refused() -> None:
+    async def answering(_octets: bytes, _context: Any) -> bytes:
+        return b"\xff\xff\xff"
+
+    async with child(answering) as port, driver(port) as asked:
+        assert await reason_of(asked.ask(question(b"88.1/A"))) is Reason.CHILD_ANSWER_REFUSED
+
+
+async def test_a_child_that_is_late_or_not_there() -> None:
+    async def answering(_octets: bytes, _context: Any) -> bytes:
+        await asyncio.sleep(5)
+        return b""
+
+    async with child(answering) as port, driver(port) as asked:
+        assert await reason_of(asked.ask(question(b"88.1/A", seconds=0.1))) is Reason.DEADLINE_SPENT
+        assert await reason_of(asked.ask(question(b"88.1/A", seconds=-1))) is Reason.DEADLINE_SPENT
+        assert await reason_of(asked.probe(0.1)) is Reason.DEADLINE_SPENT
+    (nobody,) = free_ports(1)
+    async with driver(nobody) as asked:
+        assert await reason_of(asked.ask(question(b"88.1/A"))) is Reason.NODE_UNREACHABLE
+        assert await reason_of(asked.probe(1)) is Reason.NODE_UNREACHABLE
+
+
+async def test_a_connection_that_is_closed_fails_its_calls_and_cancels_nobody() -> None:
+    async def answering(_octets: bytes, _context: Any) -> bytes:
+        await asyncio.sleep(5)
+        return b""
+
+    async with child(answering) as port, driver(port) as asked:
+        waiting = asyncio.ensure_future(asked.ask(question(b"88.1/A")))
+        await asyncio.sleep(0.1)
+        await asked.close()
+        assert await reason_of(waiting) is Reason.NODE_UNREACHABLE
+
+
+async def test_a_caller_that_is_cancelled_stays_cancelled() -> None:
+    async def answering(_octets: bytes, _context: Any) -> bytes:
+        await asyncio.sleep(5)
+        return b""
+
+    async with child(answering) as port, driver(port) as asked:
+        waiting = asyncio.ensure_future(asked.ask(question(b"88.1/A")))
+        await asyncio.sleep(0.1)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+
+async def test_an_endpoint_with_a_tls_name_must_prove_it(tmp_path: FilePath) -> None:
+    async def answering(_octets: bytes, _context: Any) -> bytes:
+        return b""
+
+    ours, theirs = Authority(tmp_path), Authority(tmp_path, "stranger")
+    files = ours.issue("child", alternatives=("child.example.org",))
+    credentials = server_credentials(ServerTls(certificate=files.certificate, key=files.key))
+    async with child(answering, credentials) as port:
+        known = ClientTls(server_ca=ours.path)
+        async with driver(port, tls_name="child.example.org", tls=known) as asked:
+            await asked.probe(5)
+        async with driver(port, tls_name="other.example.org", tls=known) as asked:
+            assert await reason_of(asked.probe(5)) is Reason.NODE_UNREACHABLE
+        async with driver(port, tls_name="child.example.org", tls=ClientTls(server_ca=theirs.path)) as asked:
+            assert await reason_of(asked.probe(5)) is Reason.NODE_UNREACHABLE
+    with pytest.raises(Fault) as unreadable:
+        GrpcDriver(Endpoint(Protocol.GRPC, "::1", 1, 0, "x"), ClientTls(server_ca=str(tmp_path / "no.pem")), CLOCK)
+    assert unreadable.value.reason is Reason.FILE_UNREADABLE
