@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client import CollectorRegistry
 
 from nodes.settings import NodeSettings
+from nodes.upward.identity import KEY_FILE
 from nodes.version import software_version
 from registry.keyring import read_operators
 from resolver import chain
@@ -26,6 +27,8 @@ from resolver.rpc.serving import Server, build_server
 from resolver.store import StoreReader
 from resolver.store.shared import SharedRecords
 from resolver.trust.actors import NodeTable
+from resolver.trust.answers import AnswerSigner, AnswerVerifier
+from resolver.trust.keys import PrivateKey
 from resolver.trust.operators import Operators
 from resolver.trust.queries import QueryVerifier
 
@@ -91,6 +94,7 @@ class Resolver:
             secret=secret,
             clock=clock,
             registry=registry,
+            signer=_signer(settings, clock),
             counting=counting,
         ).add_to(self._server)
 
@@ -170,11 +174,20 @@ def _share(
 def _federation(
     settings: FederationSettings, memory: MemoryCache, nodes: NodeTable, clock: Clock, registry: CollectorRegistry
 ) -> chain.Federation:
-    drivers = Drivers({Protocol.GRPC: lambda endpoint: GrpcDriver(endpoint, settings.tls, clock)})
+    verifier = AnswerVerifier(nodes, clock) if settings.signed else None
+    drivers = Drivers({Protocol.GRPC: lambda endpoint: GrpcDriver(endpoint, settings.tls, clock, verifier)})
     answers = MemoryCache(settings.cache, None)
     memory.tell_other("child", answers)
     children = Children(drivers, settings=settings, clock=clock, registry=registry)
     return chain.Federation(children, answers, nodes, settings)
+
+
+def _signer(settings: NodeSettings, clock: Clock) -> AnswerSigner | None:
+    """Sign by the key that the node above knows; where there is none above, nobody could tell whose it is."""
+    upward = settings.upward
+    if not upward.is_set:
+        return None
+    return AnswerSigner(settings.node, lambda: PrivateKey.from_file(upward.key or settings.data / KEY_FILE), clock)
 
 
 def _card(settings: NodeSettings) -> NodeCard:

@@ -62,7 +62,7 @@ class Query(Struct, frozen=True, kw_only=True):
     `identifiers` are UTF-8 as the caller spelled them, unchecked at the front and canonical keys below the caching
     link. `deadline` is on the monotonic clock, in seconds. `trace` collects the way of the answer where asked for.
     `is_full` asks for all values, also those that only the holder may read: set by the holding link, by nobody else.
-    `path` is how a recursive question came here.
+    `path` is how a recursive question came here. `signed`: the response is to be signed, as far as it can be.
     """
 
     identifiers: Sequence[bytes]
@@ -76,6 +76,7 @@ class Query(Struct, frozen=True, kw_only=True):
     trace: Trace | None = None
     is_full: bool = False
     path: Path = NO_PATH
+    signed: bool = False
 
     def __post_init__(self) -> None:
         if len(self.types) > FILTER_TERMS or len(self.indexes) > FILTER_TERMS:

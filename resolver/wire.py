@@ -346,12 +346,13 @@ def path_from_wire(message: pb.Path) -> Path:
 
 
 @lru_cache(1_024)
-def recursive_options(path: Path, *, authoritative: bool, trace: bool) -> pb.Options:
+def recursive_options(path: Path, *, authoritative: bool, trace: bool, signed: bool = False) -> pb.Options:
     """Say what a node wants of the node below: the whole answer, from wherever it lies. Not to be changed."""
     return pb.Options(
         mode=pb.MODE_RECURSIVE,
         authoritative=authoritative,
         trace=trace,
+        signed=signed,
         path=pb.Path(visited=path.visited, hops_left=path.hops_left),
     )
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from resolver.answer import Trust
 from resolver.bounds import HOPS_MAX
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
@@ -66,6 +67,7 @@ class Asking:
             path=errand.path,
             authoritative=errand.authoritative,
             trace=errand.trace is not None,
+            signer=child.name if self._settings.signed else "",
         )
         try:
             reply = await child.ask(question)
@@ -89,7 +91,10 @@ class Asking:
             now=self._clock.wall(),
             positive_for=self._settings.positive_for,
             absent_for=self._settings.absent_for,
+            trust=reply.trust,
         )
+        if reply.trust is Trust.NOT_TRUSTED:
+            child.untrusted += len(wanted)
         checked: list[Said | Deeper | Fault] = []
         for each, result in zip(wanted, reply.results, strict=True):
             if isinstance(result, Fault):

@@ -9,7 +9,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
-from resolver.answer import ABSENT, FOUND, NOT_HERE, REFERRAL, Standing
+from resolver.answer import ABSENT, FOUND, NOT_HERE, REFERRAL, Standing, Trust
 from resolver.bounds import HOPS_MAX, RECORD_BYTES
 from resolver.errors import Fault
 from resolver.handle import canonical, fold, split
@@ -26,6 +26,7 @@ _PUBLIC_READ: Final = int(Permission.PUBLIC_READ)
 _PROTOCOLS: Final = frozenset(map(int, Protocol))
 _AUTHORITATIVE: Final = int(Standing.AUTHORITATIVE)
 _CACHED: Final = int(Standing.CACHED)
+_NOT_TRUSTED: Final = int(Trust.NOT_TRUSTED)
 
 
 class Wanted(Struct, frozen=True):
@@ -37,13 +38,17 @@ class Wanted(Struct, frozen=True):
 
 
 class Terms(Struct, frozen=True, kw_only=True):
-    """Who answered, by what and when (Unix time in seconds), and how long it may be believed (seconds)."""
+    """Who answered, by what and when (Unix time in seconds), and how long it may be believed (seconds).
+
+    `trust` is what the child's signature is worth.
+    """
 
     child: str
     protocol: Protocol
     now: float
     positive_for: float
     absent_for: float
+    trust: Trust = Trust.UNKNOWN
 
 
 class Said(Struct, frozen=True, gc=False):
@@ -157,20 +162,25 @@ def _said(message: pb.Answer, terms: Terms) -> Said:
     if message.standing == _AUTHORITATIVE:
         message.standing = pb.STANDING_CACHED
     provenance = message.provenance
+    had_hops = bool(provenance.hops)
     provenance.hops.add(
         node=terms.child, protocol=pb.Protocol.Name(terms.protocol), obtained_at=round(terms.now * 1_000)
     )
     provenance.expires_at = int(terms.now + keep_for) if keep_for else 0
-    provenance.trust = pb.TRUST_UNKNOWN
+    # What the child itself has from below is worth no more than it says.
+    passed_on = min(int(provenance.trust), _NOT_TRUSTED) if had_hops else 0
+    provenance.trust = pb.Trust.Name(max(passed_on, int(terms.trust)))
     return Said(frame(message.SerializeToString()), outcome, keep_for)
 
 
 def _keep_for(message: pb.Answer, terms: Terms) -> float:
     """Tell for how many seconds an answer may be kept.
 
-    Only the authority's word is kept, however it came: what stands in its place, or is past its time, is given once.
+    Only the authority's word is kept, however it came: what stands in its place, is past its time, or whose signature
+    does not fit, is given once.
     """
-    if message.stale or message.takeover or message.standing not in {_AUTHORITATIVE, _CACHED}:
+    is_forged = terms.trust is Trust.NOT_TRUSTED
+    if is_forged or message.stale or message.takeover or message.standing not in {_AUTHORITATIVE, _CACHED}:
         return 0.0
     longest = {FOUND: terms.positive_for, ABSENT: terms.absent_for}.get(message.outcome, 0.0)
     expires_at = message.provenance.expires_at

@@ -46,6 +46,7 @@ class Child:
     """Asks one child. `label` names it in metrics; `outcomes` and `refused` count under it.
 
     `outcomes` are calls: answered, failed, turned away (no endpoint to be asked, or too many calls already).
+    `untrusted` are answers whose signature does not fit.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Child:
         self.label = label
         self.outcomes: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
+        self.untrusted = 0
         self._endpoints = list(endpoints)
         self._ledger = ledger
         self._monotonic = clock.monotonic
@@ -86,17 +88,20 @@ class Child:
         results = list(reply.results)
         if len(results) != len(question.identifiers):
             raise Fault(Reason.CHILD_ANSWER_REFUSED, variables={"child": self.name, "why": "count"})
+        trust = reply.trust
         left = _too_large(results, range(len(results)))
         while left:
             rest = replace(question, identifiers=[question.identifiers[place] for place in left])
-            more = (await self._ask_once(rest)).results
-            for place, result in zip(left, more, strict=False):
+            more = await self._ask_once(rest)
+            trust = max(trust, more.trust)
+            for place, result in zip(left, more.results, strict=False):
                 results[place] = result
             still = _too_large(results, left)
             if len(still) == len(left):
                 break
             left = still
-        return Reply(results, reply.protocol, reply.steps)
+        # Of several replies the least trusted one: the numbers are in that order.
+        return Reply(results, reply.protocol, reply.steps, trust)
 
     async def close(self, grace: float = 0) -> None:
         """Close all connections; what is in flight may take this many seconds."""

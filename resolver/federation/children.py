@@ -90,8 +90,10 @@ class _ChildrenMetrics(Collector):
         up: Counter[str] = Counter()
         calls: Counter[tuple[str, str]] = Counter()
         refused: Counter[tuple[str, str]] = Counter()
+        untrusted: Counter[str] = Counter()
         for child in self._children.snapshot():
             up[child.label] += child.is_up
+            untrusted[child.label] += child.untrusted
             calls.update({(child.label, outcome): count for outcome, count in child.outcomes.items()})
             refused.update({(child.label, why): count for why, count in child.refused.items()})
         ups = GaugeMetricFamily(
@@ -116,6 +118,12 @@ class _ChildrenMetrics(Collector):
         for labels, count in refused.items():
             dropped.add_metric(labels, count)
         yield dropped
+        forged = CounterMetricFamily(
+            "topnode_child_untrusted_answers", "Answers whose signature does not fit.", labels=("child",)
+        )
+        for label, count in untrusted.items():
+            forged.add_metric((label,), count)
+        yield forged
         ledger = self._children.ledger
         limits = (*(str(limit) for limit in LATENCY_BUCKETS), "+Inf")
         seconds = HistogramMetricFamily("topnode_child_seconds", "How long calls to children took.")

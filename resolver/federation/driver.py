@@ -6,6 +6,7 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from resolver import routes
+from resolver.answer import Trust
 from resolver.errors import Fault, Reason
 from resolver.query import Path
 from resolver.trace import Step
@@ -14,7 +15,8 @@ from resolver.trace import Step
 class Question(Struct, frozen=True, kw_only=True):
     """What a child is asked: at most 1,000 canonical keys, by a deadline on the monotonic clock.
 
-    `path` is what is sent: this node is its last one. `authoritative`: no cache of the child may answer.
+    `path` is what is sent: this node is its last one. `authoritative`: no cache of the child may answer. `signer` is
+    the node whose signature is wanted; empty: none is.
     """
 
     identifiers: Sequence[bytes]
@@ -22,17 +24,20 @@ class Question(Struct, frozen=True, kw_only=True):
     path: Path
     authoritative: bool = False
     trace: bool = False
+    signer: str = ""
 
 
 class Reply(Struct, frozen=True):
     """What a child said: an encoded answer (a `topnode.resolver.v1.Answer`) or a Fault for each, in the order asked.
 
-    Nothing of it is checked. `protocol` is what was spoken; `steps` are the child's trace where one was asked for.
+    Nothing of it is checked but its signature, where one was asked for: `trust` is what that is worth. `protocol` is
+    what was spoken; `steps` are the child's trace where one was asked for.
     """
 
     results: Sequence[bytes | Fault]
     protocol: routes.Protocol
     steps: Sequence[Step] = ()
+    trust: Trust = Trust.UNKNOWN
 
 
 class Driver(Protocol):

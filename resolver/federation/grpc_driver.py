@@ -6,6 +6,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
+from resolver.answer import Trust
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question, Reply
@@ -14,11 +15,13 @@ from resolver.rpc.channels import ChannelSettings, Options, open_channel
 from resolver.rpc.errors import fault_of, fault_of_rpc_error
 from resolver.rpc.tls import ClientTls
 from resolver.trace import Step
+from resolver.trust.answers import ANSWER_KEY, AnswerVerifier
 from resolver.units import Duration
 from resolver.v1 import octets_pb2
 from resolver.wire import recursive_options, trace_steps
 
 _SERVICE: Final = "/topnode.resolver.v1.ResolverService"
+_BATCH: Final = "topnode.resolver.v1.ResolverService/BatchResolve"
 _TRACE_KEY: Final = "topnode-trace-bin"
 
 _KEEPALIVE: Final = Duration(10)
@@ -38,7 +41,9 @@ _OPTIONS: Final[Options] = (
 class GrpcDriver:
     """Asks by BatchResolve over one channel."""
 
-    def __init__(self, endpoint: Endpoint, tls: ClientTls | None, clock: Clock) -> None:
+    def __init__(
+        self, endpoint: Endpoint, tls: ClientTls | None, clock: Clock, verifier: AnswerVerifier | None = None
+    ) -> None:
         """Make it within the running loop.
 
         Raises:
@@ -48,22 +53,36 @@ class GrpcDriver:
         if endpoint.tls_name:
             settings = ChannelSettings(tls=tls or ClientTls(), tls_name=endpoint.tls_name, keepalive=_KEEPALIVE)
         self._monotonic = clock.monotonic
+        self._verifier = verifier
         self._channel = open_channel(_target(endpoint), settings, _OPTIONS)
-        self._batch: Any = self._channel.unary_unary(f"{_SERVICE}/BatchResolve")
+        self._batch: Any = self._channel.unary_unary(f"/{_BATCH}")
         self._node: Any = self._channel.unary_unary(f"{_SERVICE}/GetNodeInfo")
 
     async def ask(self, question: Question) -> Reply:
         request = octets_pb2.BatchResolveRequestOctets(
             identifiers=question.identifiers,
-            options=recursive_options(question.path, authoritative=question.authoritative, trace=question.trace),
-        )
+            options=recursive_options(
+                question.path,
+                authoritative=question.authoritative,
+                trace=question.trace,
+                signed=bool(question.signer),
+            ),
+        ).SerializeToString()
         left = question.deadline - self._monotonic()
         if left <= 0:
             raise Fault(Reason.DEADLINE_SPENT)
-        call = self._batch(request.SerializeToString(), timeout=left)
+        call = self._batch(request, timeout=left)
         octets = await _called(call)
-        steps = _steps(await call.trailing_metadata()) if question.trace else ()
-        return Reply(_results(octets), Protocol.GRPC, steps)
+        if not (question.trace or question.signer):
+            return Reply(_results(octets), Protocol.GRPC)
+        beside = await call.trailing_metadata()
+        trust = self._trust(_octets_of(ANSWER_KEY, beside), question.signer, request, octets)
+        return Reply(_results(octets), Protocol.GRPC, _steps(beside) if question.trace else (), trust)
+
+    def _trust(self, envelope: bytes, signer: str, request: bytes, response: bytes) -> Trust:
+        if self._verifier is None or not signer:
+            return Trust.UNKNOWN
+        return self._verifier.verdict(envelope, node=signer, method=_BATCH, request=request, response=response)
 
     async def probe(self, within: float) -> None:
         await _called(self._node(b"", timeout=within))
@@ -105,14 +124,16 @@ def _results(octets: bytes) -> list[bytes | Fault]:
 
 
 def _steps(metadata: Any) -> list[Step]:
-    for key, value in metadata or ():
-        if key == _TRACE_KEY and isinstance(value, bytes):
-            try:
-                return trace_steps(value)
-            except DecodeError:
-                # A trace is for the curious; an answer is not refused for it.
-                return []
-    return []
+    try:
+        return trace_steps(_octets_of(_TRACE_KEY, metadata))
+    except DecodeError:
+        # A trace is for the curious; an answer is not refused for it.
+        return []
+
+
+def _octets_of(wanted: str, metadata: Any) -> bytes:
+    """Give the value of binary metadata; empty where there is none."""
+    return next((value for key, value in metadata or () if key == wanted and isinstance(value, bytes)), b"")
 
 
 def _target(endpoint: Endpoint) -> str:

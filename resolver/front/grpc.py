@@ -29,6 +29,7 @@ from resolver.rpc.errors import error_frame
 from resolver.rpc.serving import Server
 from resolver.store import FORMAT, RecordReader
 from resolver.trace import Trace
+from resolver.trust.answers import ANSWER_KEY, AnswerSigner
 from resolver.trust.queries import QUERY_KEY, QueryVerifier
 from resolver.units import Duration
 from resolver.v1 import octets_pb2
@@ -44,6 +45,7 @@ TRACE_KEY: Final = "topnode-trace-bin"
 TRACE_STEPS: Final = 64
 """Steps that a Trace tells: clients take 8 KiB of metadata."""
 
+Metadata = tuple[tuple[str, bytes], ...]
 Read = Callable[[bytes, float, Asker], Query]
 Write = Callable[[Sequence[Ready]], bytes]
 
@@ -104,9 +106,13 @@ class ResolverFront:
         secret: bytes,
         clock: Clock,
         registry: CollectorRegistry,
+        signer: AnswerSigner | None = None,
         counting: Counting | None = None,
     ) -> None:
-        """Serve over this chain; what is answered is counted where there is somebody who takes the tallies."""
+        """Serve over this chain; what is answered is counted where there is somebody who takes the tallies.
+
+        `signer` signs responses for calls that want it.
+        """
         self._chain = chain
         self._count = counting.count if counting else _uncounted
         self._node = node
@@ -115,6 +121,7 @@ class ResolverFront:
         self._clock = clock
         self._listing = Listing(records, routes, PageTokens(secret), holders)
         self._signatures = signatures
+        self._signer_of_answers = signer
         self._calls = Calls("resolver", clock, registry)
         self._identifiers = IdentifierCounts(registry)
 
@@ -144,6 +151,7 @@ class ResolverFront:
         self, method: Method, read: Read, write: Write, asker_of: AskerOf
     ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Make a hot method: everything of ours in one coroutine, around the one of the chain."""
+        method_name = f"{SERVICE}/{method.name}"
         resolve, count = self._chain.resolve, self._count
         monotonic = self._clock.monotonic
         longest = self._deadline
@@ -163,14 +171,22 @@ class ResolverFront:
                 answer = write(answers)
             except BaseException as error:  # noqa: BLE001 - the outermost; told apart there
                 if query and query.trace:
-                    _tell_trace(query.trace, context)
+                    context.set_trailing_metadata(_told(query.trace))
                 await method.failed(error, began, context)
-            if query.trace:
-                _tell_trace(query.trace, context)
+            if query.trace or query.signed:
+                context.set_trailing_metadata(self._beside(query, method_name, octets, answer))
             method.ended(began)
             return answer
 
         return grpc.unary_unary_rpc_method_handler(call)
+
+    def _beside(self, query: Query, method: str, request: bytes, response: bytes) -> Metadata:
+        """Give what goes beside an answer: its way, and a signature."""
+        told = _told(query.trace) if query.trace else ()
+        if not query.signed or self._signer_of_answers is None:
+            return told
+        signature = self._signer_of_answers.sign(method, request, response)
+        return (*told, (ANSWER_KEY, signature)) if signature else told
 
     def _read_one(self, octets: bytes, deadline: float, asker: Asker) -> Query:
         # Nearly every request is the field `identifier` (tag 0x0a, length below 128) and nothing else.
@@ -225,6 +241,7 @@ class ResolverFront:
             authoritative=options.authoritative,
             with_copy=options.with_copy,
             trace=Trace(self._node.node, self._clock) if options.trace else None,
+            signed=options.signed,
             path=path_from_wire(options.path) if options.HasField("path") else NO_PATH,
         )
 
@@ -276,8 +293,8 @@ def _wanted(request: pb.ListHandlesRequest) -> Wanted:
     )
 
 
-def _tell_trace(trace: Trace, context: Context) -> None:
-    context.set_trailing_metadata(((TRACE_KEY, trace_message(trace.steps[:TRACE_STEPS])),))
+def _told(trace: Trace) -> Metadata:
+    return ((TRACE_KEY, trace_message(trace.steps[:TRACE_STEPS])),)
 
 
 def _bounds_message() -> pb.Bounds:

@@ -68,7 +68,7 @@ TRUST_UNKNOWN: Trust
 TRUST_NOT_TRUSTED: Trust
 
 class Options(_message.Message):
-    __slots__ = ("types", "indexes", "mode", "authoritative", "with_copy", "trace", "path")
+    __slots__ = ("types", "indexes", "mode", "authoritative", "with_copy", "trace", "path", "signed")
     TYPES_FIELD_NUMBER: _ClassVar[int]
     INDEXES_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Options(_message.Message):
     WITH_COPY_FIELD_NUMBER: _ClassVar[int]
     TRACE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
+    SIGNED_FIELD_NUMBER: _ClassVar[int]
     types: _containers.RepeatedScalarFieldContainer[str]
     indexes: _containers.RepeatedScalarFieldContainer[int]
     mode: Mode
@@ -83,7 +84,8 @@ class Options(_message.Message):
     with_copy: bool
     trace: bool
     path: Path
-    def __init__(self, types: _Optional[_Iterable[str]] = ..., indexes: _Optional[_Iterable[int]] = ..., mode: _Optional[_Union[Mode, str]] = ..., authoritative: _Optional[bool] = ..., with_copy: _Optional[bool] = ..., trace: _Optional[bool] = ..., path: _Optional[_Union[Path, _Mapping]] = ...) -> None: ...
+    signed: bool
+    def __init__(self, types: _Optional[_Iterable[str]] = ..., indexes: _Optional[_Iterable[int]] = ..., mode: _Optional[_Union[Mode, str]] = ..., authoritative: _Optional[bool] = ..., with_copy: _Optional[bool] = ..., trace: _Optional[bool] = ..., path: _Optional[_Union[Path, _Mapping]] = ..., signed: _Optional[bool] = ...) -> None: ...
 
 class Path(_message.Message):
     __slots__ = ("visited", "hops_left")

@@ -15,12 +15,14 @@ from typing import Any, Final
 
 import pytest
 
-from nodes.client import Outcome, PrivateKey, RegistryClient, Row, Signer, Value
+from nodes.client import Client, Options, Outcome, PrivateKey, RegistryClient, Row, Signer, Value
 from nodes.upward.refused import FILE as REFUSED
 from nodes.upward.watermark import FILE as WATERMARK
 from registry.keyring import OPERATOR_FILE
 from registry.rows import PrefixRow
+from resolver.answer import Trust
 from resolver.errors import Fault
+from resolver.query import Mode
 from resolver.routes import Hosting, Prefix
 from resolver.trust.actors import NodeState
 from resolver.v1 import resolver_pb2 as pb
@@ -31,6 +33,7 @@ from tests.topnode import topnode
 
 CHILD: Final = "88.111"
 MAKER: Final = "88.111.5"
+SIGNED: Final = {"TOPNODE_FEDERATION__SIGNED": "true"}
 
 
 def signer(node: RunningNode) -> Signer:
@@ -101,6 +104,17 @@ def name_at(node: RunningNode, identifier: str) -> str:
     return answer.record.values[0].data.decode()
 
 
+def trust_of(node: RunningNode, identifier: str) -> list[tuple[str, Trust]]:
+    """Ask a node to go down itself: the nodes on the way, the one with the record first, and what that is worth."""
+
+    async def ask() -> list[tuple[str, Trust]]:
+        async with Client(node.address) as client:
+            answer = await client.resolve(identifier, Options(mode=Mode.RECURSIVE))
+            return [(hop.node, answer.trust) for hop in answer.hops]
+
+    return asyncio.run(ask())
+
+
 def is_named(node: RunningNode, identifier: str, name: str) -> bool:
     return name_at(node, identifier) == name
 
@@ -146,7 +160,7 @@ class Pair:
         self.child = self.start_child()
 
     def start_top(self) -> RunningNode:
-        self.top = self._start("--registry", f"127.0.0.1:{self._port}", data=self.top_data)
+        self.top = self._start("--registry", f"127.0.0.1:{self._port}", data=self.top_data, **SIGNED)
         return self.top
 
     def start_child(self) -> RunningNode:
@@ -155,6 +169,7 @@ class Pair:
             "TOPNODE_UPWARD__REGISTRY": f"127.0.0.1:{self._port}",
             "TOPNODE_UPWARD__ORGANISATION": "武汉示例",
             "TOPNODE_UPWARD__HEARTBEAT_EVERY": "200ms",
+            **SIGNED,
         }
         address = f"127.0.0.1:{self._child_port}"
         self.child = self._start("--listen", address, tier="secondary", data=self.child_data, **said)
@@ -192,6 +207,7 @@ def test_a_secondary_node_joins_and_what_is_registered_below_becomes_known_above
         assert held is not None
         assert (held.holder, held.hosting) == (CHILD, Hosting.DELEGATED)
         assert [f"{each.address}:{each.port}" for each in held.endpoints] == [pair.child.address]
+    assert trust_of(pair.top, f"{CHILD}/SN-0") == [(CHILD, Trust.TRUSTED)]
     # Changed, deleted and disabled below: so it is above.
     rows = [row(1, "another"), Row(identifier=f"{CHILD}/SN-2", op="delete", reason="scrapped")]
     assert registered(pair.child, *rows) == [Outcome.REPLACED, Outcome.DELETED]
@@ -231,6 +247,8 @@ def test_an_enterprise_below_a_secondary_node_becomes_known_at_the_top(
         held = prefix_of(node, MAKER)
         assert held is not None
         assert [f"{each.address}:{each.port}" for each in held.endpoints] == [below.address]
+    # Signed at each step: by the maker for the secondary node, and by that one for the top.
+    assert trust_of(pair.top, f"{MAKER}/SN-1") == [(MAKER, Trust.TRUSTED), (CHILD, Trust.TRUSTED)]
 
 
 def test_the_node_above_is_killed_and_started_while_it_is_pushed_to(pair: Pair) -> None:

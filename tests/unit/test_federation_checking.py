@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from resolver import wire
 from resolver.answer import Outcome, Standing, Trust
@@ -52,6 +53,32 @@ def test_an_answer_becomes_this_nodes_own_cached_and_by_one_more_hop() -> None:
     ]
     assert (answer.expires_at, answer.trust) == (int(NOW) + 100, Trust.UNKNOWN)
     assert wire.decode_record(wire.answer_bytes(taken.frame)).version == 7
+
+
+@pytest.mark.parametrize("trust", [Trust.TRUSTED, Trust.UNKNOWN, Trust.NOT_TRUSTED])
+def test_what_a_signature_is_worth_is_told_and_what_is_forged_is_not_kept(trust: Trust) -> None:
+    verdict = check(found().SerializeToString(), WANTED, replace(TERMS, trust=trust))
+    assert isinstance(verdict, Said)
+    assert wire.decode_answer(wire.answer_bytes(verdict.frame)).trust is trust
+    assert verdict.keep_for == (0 if trust is Trust.NOT_TRUSTED else 100)
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        (pb.TRUST_TRUSTED, Trust.TRUSTED),
+        (pb.TRUST_UNKNOWN, Trust.UNKNOWN),
+        (pb.TRUST_NOT_TRUSTED, Trust.NOT_TRUSTED),
+        (99, Trust.NOT_TRUSTED),
+    ],
+)
+def test_what_a_child_has_from_below_is_worth_no_more_than_it_says(told: int, expected: Trust) -> None:
+    message = found()
+    message.provenance.hops.add(node="far", protocol=pb.PROTOCOL_GRPC, obtained_at=5)
+    message.provenance.trust = told  # type: ignore[assignment] # a number that nobody knows yet
+    verdict = check(message.SerializeToString(), WANTED, replace(TERMS, trust=Trust.TRUSTED))
+    assert isinstance(verdict, Said)
+    assert wire.decode_answer(wire.answer_bytes(verdict.frame)).trust is expected
 
 
 def test_only_what_everybody_may_read_is_taken() -> None:

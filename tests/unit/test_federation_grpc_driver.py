@@ -8,7 +8,9 @@ from typing import Any
 
 import grpc
 import pytest
+from msgspec.structs import replace
 
+from resolver.answer import Trust
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question
@@ -18,6 +20,9 @@ from resolver.routes import Endpoint, Protocol
 from resolver.rpc.errors import status_of
 from resolver.rpc.tls import ClientTls, ServerTls, server_credentials
 from resolver.trace import Step
+from resolver.trust.actors import Key, Node, NodeState, NodeTable, Tier
+from resolver.trust.answers import ANSWER_KEY, AnswerSigner, AnswerVerifier
+from resolver.trust.keys import PrivateKey
 from resolver.v1 import resolver_pb2 as pb
 from resolver.wire import trace_message
 from tests.certificates import Authority
@@ -48,8 +53,10 @@ async def child(answering: Answering, credentials: grpc.ServerCredentials | None
 
 
 @asynccontextmanager
-async def driver(port: int, *, tls_name: str = "", tls: ClientTls | None = None) -> AsyncIterator[GrpcDriver]:
-    opened = GrpcDriver(Endpoint(Protocol.GRPC, "localhost", port, 0, tls_name), tls, CLOCK)
+async def driver(
+    port: int, *, tls_name: str = "", tls: ClientTls | None = None, verifier: AnswerVerifier | None = None
+) -> AsyncIterator[GrpcDriver]:
+    opened = GrpcDriver(Endpoint(Protocol.GRPC, "localhost", port, 0, tls_name), tls, CLOCK, verifier)
     try:
         yield opened
     finally:
@@ -108,6 +115,30 @@ async def test_the_childs_trace_comes_with_the_reply_where_it_can_be_read(*, is_
     async with child(answering) as port, driver(port) as asked:
         reply = await asked.ask(question(b"88.1/A", trace=True))
     assert list(reply.steps) == (steps if is_sound else [])
+
+
+@pytest.mark.parametrize(
+    ("signing", "trust"), [("fits", Trust.TRUSTED), ("none", Trust.UNKNOWN), ("another", Trust.NOT_TRUSTED)]
+)
+async def test_a_signature_is_wanted_and_judged(signing: str, trust: Trust) -> None:
+    key, nodes = PrivateKey.generate(), NodeTable()
+    held = (Key(key.public.key_id, key.public.spki, 1),)
+    nodes.put([Node(node="88.1", tier=Tier.SECONDARY, state=NodeState.ENABLED, keys=held)])
+    signer = AnswerSigner("88.1", lambda: key, CLOCK)
+    wanted = []
+
+    async def answering(octets: bytes, context: Any) -> bytes:
+        wanted.append(pb.BatchResolveRequest.FromString(octets).options.signed)
+        if signing != "none":
+            said = b"" if signing == "fits" else b"something else"
+            context.set_trailing_metadata(((ANSWER_KEY, signer.sign(f"{SERVICE}/BatchResolve", octets, said)),))
+        return b""
+
+    async with child(answering) as port, driver(port, verifier=AnswerVerifier(nodes, CLOCK)) as asked:
+        reply = await asked.ask(replace(question(b"88.1/A"), signer="88.1"))
+        unasked = await asked.ask(question(b"88.1/A"))
+    assert wanted == [True, False]
+    assert (reply.trust, unasked.trust) == (trust, Trust.UNKNOWN)
 
 
 async def test_what_cannot_be_read_is_refused() -> None:
