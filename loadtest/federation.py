@@ -7,6 +7,7 @@ the same node behind a proxy that is late.
 
 import argparse
 import asyncio
+import itertools
 import json
 import random
 import socket
@@ -17,13 +18,14 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import uvloop
 from msgspec import Struct
 from msgspec.structs import replace
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
@@ -31,11 +33,17 @@ from loadtest import servers, workload
 from loadtest.cores import on_generator_cores
 from loadtest.driver import Call, Loop
 from loadtest.figures import Bar, Figures
+from loadtest.routes_memory import CHILDREN as ROUTED
 from loadtest.routes_memory import rows
 from resolver import wire
+from resolver.cache.memory import MemoryCache, MemorySettings
+from resolver.clock import SystemClock
+from resolver.following import Following, FollowingSettings
 from resolver.handle import Handle
 from resolver.routes import Endpoint, Hosting, Prefix, Protocol, RouteTable
 from resolver.store import Write
+from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner
+from resolver.trust.actors import NodeTable
 from resolver.v1 import resolver_pb2 as pb
 
 CHILDREN: Final = 25
@@ -70,6 +78,9 @@ def main() -> None:
         uvloop.run(measure(Path(folder), figures, status.update))
         status.update("a table of 1,000,000 routes")
         _routes(figures)
+        status.update("a resolver that starts with them")
+        seconds = uvloop.run(_start(Path(folder) / "routes"))
+        figures.bars.append(_ceiling("start with 1,000,000 prefixes in the store, s", seconds, 10))
     figures.show(console)
     if arguments.json:
         figures.write(arguments.json)
@@ -227,11 +238,38 @@ def _routes(figures: Figures) -> None:
     figures.notes["one changed route, and the next lookup, us"] = found.changed * 1e6
 
 
+async def _start(folder: Path) -> float:
+    """Give the seconds until a resolver knows a million prefixes that its store holds."""
+    clock = SystemClock()
+    writer = EmbeddedWriter.open(folder, owner=Owner.here("benchmark", clock=clock))
+    with closing(writer):
+        made = rows(PREFIXES)
+        while some := list(itertools.islice(made, 10_000)):
+            await workload.put(writer, prefixes=some)
+    with closing(EmbeddedReader.open(folder)) as reader:
+        routes, registry = RouteTable(), CollectorRegistry()
+        following = Following(
+            reader,
+            routes,
+            MemoryCache(MemorySettings(), registry),
+            clock,
+            FollowingSettings(),
+            registry,
+            nodes=NodeTable(),
+        )
+        began = time.perf_counter()
+        await following.start()
+        took = time.perf_counter() - began
+    if len(routes) != PREFIXES:
+        raise RuntimeError(len(routes))
+    return took
+
+
 def _lookups() -> _Lookups:
     table = RouteTable()
     table.put(rows(PREFIXES))
     numbers = random.sample(range(PREFIXES), 50_000)
-    asked = [b"88.%d.%08d" % (100 + number % 400, number) for number in numbers]
+    asked = [b"88.%d.%08d" % (100 + number % ROUTED, number) for number in numbers]
     scope = table.scope
     first = _seconds_each(lambda: [scope(prefix) for prefix in asked], len(asked))
     again = _seconds_each(lambda: [scope(prefix) for prefix in asked], len(asked))

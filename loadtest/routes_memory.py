@@ -8,14 +8,18 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
+from typing import Final
 
 from resolver.routes import Endpoint, Hosting, Prefix, Protocol, RouteTable
+
+CHILDREN: Final = 500
+"""First segments below 88 that the prefixes are shared out to."""
 
 
 def rows(count: int) -> Iterator[Prefix]:
     """Make prefixes of enterprises with a term each; three of four are delegated and have an endpoint."""
     for number in range(count):
-        text = f"88.{100 + number % 400}.{number:08d}"
+        text = f"88.{100 + number % CHILDREN}.{number:08d}"
         here = number % 4 == 0
         yield Prefix(
             text,
@@ -36,7 +40,7 @@ def measure(count: int) -> dict[str, float]:
     loaded = time.process_time() - began
     resident = _resident_bytes() - before
     for number in range(0, count, max(1, count // 65_536)):
-        table.scope(b"88.%d.%08d" % (100 + number % 400, number))
+        table.scope(b"88.%d.%08d" % (100 + number % CHILDREN, number))
     return {
         "prefixes": len(table),
         "table_mb": round(resident / 1e6, 1),
