@@ -8,6 +8,7 @@ from msgspec import Struct
 from resolver.errors import Fault
 from resolver.record import Record
 from resolver.routes import Protocol, Referral
+from resolver.trust.verdicts import Trust
 
 
 class Outcome(IntEnum):
@@ -27,15 +28,6 @@ class Standing(IntEnum):
     AUTHORITATIVE = 1
     REGISTERED_COPY = 2
     CACHED = 3
-
-
-class Trust(IntEnum):
-    """The verdict over the signature of a child's answer; numbers as on the wire."""
-
-    UNSPECIFIED = 0
-    TRUSTED = 1
-    UNKNOWN = 2
-    NOT_TRUSTED = 3
 
 
 class Hop(Struct, frozen=True, gc=False):

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from google.protobuf.message import DecodeError
 
-from resolver.answer import Answer, Hop, Outcome, Standing, Trust
+from resolver.answer import Answer, Hop, Outcome, Standing
 from resolver.bounds import HOPS_MAX, RECORD_BYTES
 from resolver.encoding import encode_record, varint
 from resolver.errors import Fault, Reason
@@ -27,6 +27,7 @@ from resolver.query import Mode, Path
 from resolver.record import DEFAULT_LIFETIME, DEFAULT_TTL, Absolute, Record, Reference, Relative, Tombstone, Value
 from resolver.routes import Endpoint, Prefix, Protocol, Referral
 from resolver.trace import Step
+from resolver.trust.verdicts import Trust
 from resolver.v1 import resolver_pb2 as pb
 
 _Enumeration = TypeVar("_Enumeration", bound=IntEnum)

@@ -6,7 +6,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from resolver.answer import Trust
 from resolver.bounds import HOPS_MAX
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
@@ -18,6 +17,7 @@ from resolver.federation.settings import FederationSettings
 from resolver.handle import fold
 from resolver.query import Path
 from resolver.trace import Step, Trace
+from resolver.trust.verdicts import Trust
 
 _PASSED_ON: Final = frozenset(
     {

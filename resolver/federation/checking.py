@@ -9,13 +9,14 @@ from typing import Final
 from google.protobuf.message import DecodeError
 from msgspec import Struct
 
-from resolver.answer import ABSENT, FOUND, NOT_HERE, REFERRAL, Standing, Trust
+from resolver.answer import ABSENT, FOUND, NOT_HERE, REFERRAL, Standing
 from resolver.bounds import HOPS_MAX, RECORD_BYTES
 from resolver.errors import Fault
 from resolver.handle import canonical, fold, split
 from resolver.record import Permission
 from resolver.routes import Protocol, Referral
 from resolver.trust.actors import check_node
+from resolver.trust.verdicts import Trust
 from resolver.v1 import resolver_pb2 as pb
 from resolver.wire import frame, referral_from_message
 
@@ -27,6 +28,8 @@ _PROTOCOLS: Final = frozenset(map(int, Protocol))
 _AUTHORITATIVE: Final = int(Standing.AUTHORITATIVE)
 _CACHED: Final = int(Standing.CACHED)
 _NOT_TRUSTED: Final = int(Trust.NOT_TRUSTED)
+_TRUST: Final = (pb.TRUST_UNSPECIFIED, pb.TRUST_TRUSTED, pb.TRUST_UNKNOWN, pb.TRUST_NOT_TRUSTED)
+"""By number; what is worth less comes later."""
 
 
 class Wanted(Struct, frozen=True):
@@ -169,7 +172,7 @@ def _said(message: pb.Answer, terms: Terms) -> Said:
     provenance.expires_at = int(terms.now + keep_for) if keep_for else 0
     # What the child itself has from below is worth no more than it says.
     passed_on = min(int(provenance.trust), _NOT_TRUSTED) if had_hops else 0
-    provenance.trust = pb.Trust.Name(max(passed_on, int(terms.trust)))
+    provenance.trust = _TRUST[max(passed_on, int(terms.trust))]
     return Said(frame(message.SerializeToString()), outcome, keep_for)
 
 

@@ -6,10 +6,10 @@ from typing import Protocol, TypeAlias
 from msgspec import Struct
 
 from resolver import routes
-from resolver.answer import Trust
 from resolver.errors import Fault, Reason
 from resolver.query import Path
 from resolver.trace import Step
+from resolver.trust.verdicts import Trust
 
 
 class Question(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from resolver.answer import Trust
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question, Reply
@@ -16,6 +15,7 @@ from resolver.rpc.errors import fault_of, fault_of_rpc_error
 from resolver.rpc.tls import ClientTls
 from resolver.trace import Step
 from resolver.trust.answers import ANSWER_KEY, AnswerVerifier
+from resolver.trust.verdicts import Trust
 from resolver.units import Duration
 from resolver.v1 import octets_pb2
 from resolver.wire import recursive_options, trace_steps

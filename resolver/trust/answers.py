@@ -13,7 +13,6 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from resolver.answer import Trust
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.trust.actors import NodeTable
@@ -22,6 +21,7 @@ from resolver.trust.heads import SKEW
 from resolver.trust.keys import PrivateKey
 from resolver.trust.operators import Operators
 from resolver.trust.signers import Signers, check_current, check_signature, only_signature
+from resolver.trust.verdicts import Trust
 
 ANSWER_KEY: Final = "topnode-answer-bin"
 """The name of the metadata in which the envelope travels."""

@@ -20,11 +20,11 @@ from nodes.upward.refused import FILE as REFUSED
 from nodes.upward.watermark import FILE as WATERMARK
 from registry.keyring import OPERATOR_FILE
 from registry.rows import PrefixRow
-from resolver.answer import Trust
 from resolver.errors import Fault
 from resolver.query import Mode
 from resolver.routes import Hosting, Prefix
 from resolver.trust.actors import NodeState
+from resolver.trust.verdicts import Trust
 from resolver.v1 import resolver_pb2 as pb
 from tests.journeys.conftest import TopNode
 from tests.running_node import ROOT, RunningNode, get, wait_until

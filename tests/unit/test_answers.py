@@ -14,12 +14,13 @@ from nodes.asking.answers import data_text, lifetime_text, plain, safe, time_tex
 from nodes.client import Traced
 from registry.ndjson_rows import decode_row, read_ndjson
 from registry.rows import IdentifierRow
-from resolver.answer import Answer, Hop, Outcome, Standing, Trust
+from resolver.answer import Answer, Hop, Outcome, Standing
 from resolver.errors import Fault, Reason
 from resolver.handle import Handle
 from resolver.record import Absolute, Record, Tombstone, Value
 from resolver.routes import Endpoint, Protocol, Referral
 from resolver.trace import Step
+from resolver.trust.verdicts import Trust
 from tests import nouns
 
 FOUND = Answer(outcome=Outcome.FOUND, standing=Standing.AUTHORITATIVE, authority="top", prefix="88.1")

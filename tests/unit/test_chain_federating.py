@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from resolver import wire
-from resolver.answer import Answer, Outcome, Standing, Trust
+from resolver.answer import Answer, Outcome, Standing
 from resolver.clock import SetClock
 from resolver.counting import tags_of
 from resolver.errors import Fault, Reason
@@ -15,6 +15,7 @@ from resolver.query import Mode, Path
 from resolver.routes import Endpoint, Hosting, Prefix, PrefixState, Protocol
 from resolver.trace import Step, Trace
 from resolver.trust.actors import Node, NodeState, Tier
+from resolver.trust.verdicts import Trust
 from resolver.units import Duration
 from tests.small_federation import FederatedNode, Network, SaidDriver, at, delegated
 from tests.small_store import body

@@ -7,10 +7,11 @@ import pytest
 from msgspec.structs import replace
 
 from resolver import wire
-from resolver.answer import Outcome, Standing, Trust
+from resolver.answer import Outcome, Standing
 from resolver.federation.checking import Deeper, Refused, Said, Terms, Wanted, check
 from resolver.query import Mode
 from resolver.routes import Protocol
+from resolver.trust.verdicts import Trust
 from resolver.v1 import resolver_pb2 as pb
 
 NOW = 1_800_000_000.0

@@ -10,7 +10,6 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
-from resolver.answer import Trust
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question
@@ -23,6 +22,7 @@ from resolver.trace import Step
 from resolver.trust.actors import Key, Node, NodeState, NodeTable, Tier
 from resolver.trust.answers import ANSWER_KEY, AnswerSigner, AnswerVerifier
 from resolver.trust.keys import PrivateKey
+from resolver.trust.verdicts import Trust
 from resolver.v1 import resolver_pb2 as pb
 from resolver.wire import trace_message
 from tests.certificates import Authority

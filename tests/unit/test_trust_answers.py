@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from resolver.answer import Trust
 from resolver.clock import SetClock
 from resolver.errors import Fault, Reason
 from resolver.trust.actors import Key, Node, NodeState, NodeTable, Tier
 from resolver.trust.answers import AnswerSigner, AnswerVerifier
 from resolver.trust.keys import PrivateKey
+from resolver.trust.verdicts import Trust
 
 METHOD = "topnode.resolver.v1.ResolverService/BatchResolve"
 KEY, OTHER_KEY, STRANGE_KEY = (PrivateKey.generate() for _ in range(3))
