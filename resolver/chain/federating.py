@@ -275,18 +275,22 @@ class Federating:
         )
         results = await self._asking.ask(trip.child, wanted, errand)
         now = self._clock.monotonic()
-        # Routes that changed meanwhile: for which epoch these answers are, nobody can say.
-        may_keep = generation == self._routes.generation and (query is None or query.is_shared)
+        is_shared = query is None or query.is_shared
+        # Where routes changed meanwhile, nobody can say for which epoch these answers are: they are not kept.
+        is_still = generation == self._routes.generation
+        still = lines if is_still else {prefix for prefix in lines if self._line(prefix) == lines[prefix]}
         answers: list[Ready] = []
         for each, result in zip(wanted, results, strict=True):
             if isinstance(result, Said):
-                expires = now + result.keep_for if may_keep and result.keep_for else 0.0
-                epoch, found_tag, other_tag = lines[each.key.partition(b"/")[0]]
+                prefix = each.key.partition(b"/")[0]
+                may_keep = is_shared and prefix in still and result.keep_for > 0
+                expires = now + result.keep_for if may_keep else 0.0
+                epoch, found_tag, other_tag = lines[prefix]
                 tag = found_tag if result.outcome == FOUND else other_tag
                 answers.append(Ready(result.frame, result.outcome, expires, epoch, generation, trip.applied, tag))
             else:
                 answers.append(Failed(fault=result))
-        if may_keep and any(ready.expires for ready in answers):
+        if any(ready.expires for ready in answers):
             self._keep([each.key for each in wanted], answers)
         return answers
 

@@ -98,6 +98,23 @@ async def test_other_modes_ask_no_child() -> None:
     assert two.child.asked == []
 
 
+@pytest.mark.parametrize(("changed", "times_asked"), [("88.2", 1), ("88.1", 2)])
+async def test_routes_that_change_while_a_child_is_asked_cost_only_answers_below_them(
+    changed: str, times_asked: int
+) -> None:
+    two = await Two().start()
+    two.child.seconds = 0.05
+    asking = asyncio.create_task(two.top.answer("88.1.5/A"))
+    await asyncio.sleep(0.01)
+    assert len(two.child.asked) == 1
+    row = delegated("88.1", "88.1", at("88.1"), at("88.1", 2)) if changed == "88.1" else Prefix("88.2.7", "88.2")
+    two.top.store.commit(prefixes=[row])
+    await two.top.following.catch_up()
+    assert (await asking).outcome is Outcome.FOUND
+    await two.top.answer("88.1.5/A")
+    assert len(two.child.asked) == times_asked
+
+
 async def test_values_are_cut_here_and_the_whole_answer_is_kept() -> None:
     two = await Two().start()
     cut = await two.top.answer("88.1.5/A", types=("URL",))
