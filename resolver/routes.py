@@ -231,6 +231,7 @@ class RouteTable:
         self._rows: dict[bytes, bytes] = {}
         self._touched: dict[bytes, int] = {}
         self._ends = array("q")
+        self._loose_ends = array("q")
         self._segments = 0
         self._now = 0.0
         self._scopes: dict[bytes, Scope] = {}
@@ -270,13 +271,16 @@ class RouteTable:
 
     def adopt(self, other: "RouteTable") -> None:
         """Start afresh with what another table holds, which is not used any more: it was filled piece by piece."""
-        held = other._rows, other._touched, other._ends, other._segments  # noqa: SLF001 - the same class
+        other._order_ends()  # noqa: SLF001 - the same class
+        held = other._rows, other._touched, other._ends, other._segments  # noqa: SLF001 - as above
         self._rows, self._touched, self._ends, self._segments = held
+        self._loose_ends = array("q")
         self._forget_scopes()
 
     def tell_time(self, wall: float) -> None:
         """Let terms end: `wall` is Unix time in seconds. Called regularly, so that reading needs no clock."""
         # Compared rather than taken off, so that a clock that was set back is followed too.
+        self._order_ends()
         has_changed = bisect_right(self._ends, self._now) != bisect_right(self._ends, wall)
         self._now = wall
         if has_changed:
@@ -317,10 +321,16 @@ class RouteTable:
 
     def _note_ends(self, ends: "array[int]") -> None:
         if len(ends) > _ENDS_INSERTED:
-            self._ends = array("q", sorted(self._ends + ends))
+            # A table is filled page by page: they are put in order once, when they are looked at.
+            self._loose_ends += ends
             return
         for end in ends:
             insort(self._ends, end)
+
+    def _order_ends(self) -> None:
+        if self._loose_ends:
+            self._ends = array("q", sorted(self._ends + self._loose_ends))
+            self._loose_ends = array("q")
 
     def _forget_scopes(self) -> None:
         self._scopes.clear()
