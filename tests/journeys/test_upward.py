@@ -199,7 +199,8 @@ def test_a_secondary_node_joins_and_what_is_registered_below_becomes_known_above
     assert set(registered(pair.child, *rows, *more)) == {Outcome.REGISTERED}
     pair.wait_told()
     assert name_at(pair.top, f"{CHILD}/SN-2499") == "a part 2499"
-    assert [name_at(pair.top, f"{CHILD}.7/{each}") for each in "aA"] == ["a", "A"]
+    # The workers above hear of the prefix, and of its case rule, within a moment.
+    wait_until(lambda: [name_at(pair.top, f"{CHILD}.7/{each}") for each in "aA"] == ["a", "A"], 5, log=pair.top.log)
     answer = pair.top.resolve(f"{CHILD}/SN-0")
     assert answer.standing == pb.STANDING_REGISTERED_COPY
     for prefix in (CHILD, f"{CHILD}.7"):
