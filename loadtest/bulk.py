@@ -4,7 +4,8 @@
     python -m loadtest.bulk --rows 20000000 --folder /somewhere/bulk --ring /somewhere/ring
 
 A row is a registration of the demo's corpus. Folder and ring lie on one file system, which needs about 1.5 KB for
-each row at the highest. What was made is removed in the end, the keyspace too.
+each row at the highest. What was made is removed in the end, the keyspace too. The promise is scaled by what a call
+of the bare echo costs here (`machine`); exit code 1 where it was missed.
 """
 
 import argparse
@@ -19,11 +20,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import uvloop
 from cassandra.cluster import Cluster, Session
 from cassandra.concurrent import execute_concurrent_with_args
 from msgspec.structs import replace
+from rich.console import Console
 
 from deploy.cassandra.ring import Ring
+from loadtest import machine
+from loadtest.figures import Bar, Figures
 from nodes.demo.corpus import RUN, Corpus
 from resolver import wire
 from resolver.handle import CaseRule, Handle
@@ -49,6 +54,7 @@ _ONE_OF: Final = 97
 def main() -> None:
     """Measure, and print what was found."""
     arguments = _arguments()
+    here = uvloop.run(machine.measure())
     ring = Ring.remembered(arguments.ring.resolve())
     folder: Path = arguments.folder
     settings = BulkSettings(memory=Size.from_text(arguments.memory), sstable=Size.from_text(arguments.sstable))
@@ -62,7 +68,7 @@ def main() -> None:
         report = build_sstables(
             folder / "runs", folder / "made", program=program, keyspace=KEYSPACE, buckets=buckets, settings=settings
         )
-        _show(report, time.perf_counter() - began)
+        own = _show(report, time.perf_counter() - began)
         _show_files(folder / "made" / KEYSPACE)
         shutil.rmtree(folder / "runs")
         began = time.perf_counter()
@@ -74,6 +80,13 @@ def main() -> None:
         cluster.shutdown()
         shutil.rmtree(folder / "made", ignore_errors=True)
         shutil.rmtree(folder / "runs", ignore_errors=True)
+    promise = Bar(
+        name="the Java step", measured=own, bound=200_000, is_floor=True, unit="rows per CPU second", is_absolute=True
+    )
+    figures = Figures(bars=[promise], notes={"bare echo, CPU us a call": here.echo * 1e6})
+    figures.scale(here.slowness)
+    figures.show(Console())
+    sys.exit(not all(bar.holds for bar in figures.bars))
 
 
 def _arguments() -> argparse.Namespace:
@@ -165,7 +178,8 @@ def _serials(corpus: Corpus, number: int, case: CaseRule) -> tuple[bytes, list[b
 # --- what was found ------------------------------------------------------------------------------------------------
 
 
-def _show(report: Report, seconds: float) -> None:
+def _show(report: Report, seconds: float) -> float:
+    """Show what each step took, and give the rows per CPU second of all that the program does itself."""
     records, listing = report.records, report.listing
     steps = {
         "encoding (read, check, lay out)": report.encoding.cpu,
@@ -183,6 +197,7 @@ def _show(report: Report, seconds: float) -> None:
     for name, made in (("records", records), ("listing", listing)):
         _show_table(name, made)
     print(msgspec.json.encode(replace(report, samples=())).decode())
+    return report.rows / steps["all of it"]
 
 
 def _show_table(name: str, made: Made) -> None:

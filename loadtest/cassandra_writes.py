@@ -39,6 +39,9 @@ from resolver.store.cassandra.statements import MAKE_HEAD, PUT_WATERMARK, Way
 from resolver.store.cassandra.writer import CassandraWriter
 
 ROUNDS: Final = 5
+WARMING: Final = 1
+"""Rounds before those that count."""
+
 SECONDS: Final = 2.0
 """Each way has so long in a round."""
 
@@ -85,11 +88,11 @@ async def measure(settings: CassandraSettings) -> list[Round]:
     writer = await CassandraWriter.open(settings, owner="loadtest", waits=True, clock=clock, registry=registry)
     try:
         rounds = []
-        for number in range(1 + ROUNDS):
+        for number in range(WARMING + ROUNDS):
             for kind, made, records in _kinds(number):
                 rounds.append(await _round(kind, _Ours(writer, registry), _Bare(bare), made, records))
-        # The first round, in which the ring is still compiling, does not count.
-        return rounds[len(rounds) // (1 + ROUNDS) :]
+        kinds = len(rounds) // (WARMING + ROUNDS)
+        return rounds[WARMING * kinds :]
     finally:
         await writer.close()
         bare.close()

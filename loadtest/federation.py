@@ -54,6 +54,9 @@ LATE: Final = 0.01
 """Seconds that answers of a child far away take longer."""
 
 ROUNDS: Final = 7
+WARMING: Final = 1
+"""Rounds before those that count."""
+
 CALLS: Final = 1_500
 RATE: Final = 150.0
 """Lookups of hosted identifiers a second while others ask for children."""
@@ -133,19 +136,18 @@ class _Place:
         hosted = [_call([name]) for name in _identifiers([HOSTED])]
         rounds: list[tuple[float, float, float]] = []
         more: list[float] = []
-        for _ in range(ROUNDS + 1):
+        for _ in range(WARMING + ROUNDS):
             at_child = await self._child.run(_again(near), callers=1, seconds=1)
             at_top = await self._top.run(_again(hosted), callers=1, seconds=1)
             beyond = await self._top.run(_again(near), callers=1, seconds=1)
             rounds.append((at_child.quantile(0.5), at_top.quantile(0.5), beyond.quantile(0.5)))
             more.append(beyond.cpu / beyond.calls - at_top.cpu / at_top.calls)
-        # The first one fills caches.
-        direct, own, through = (statistics.median(each) for each in zip(*rounds[1:], strict=True))
-        added = statistics.median((through - own) / direct for direct, own, through in rounds[1:])
+        direct, own, through = (statistics.median(each) for each in zip(*rounds[WARMING:], strict=True))
+        added = statistics.median((through - own) / direct for direct, own, through in rounds[WARMING:])
         figures.notes["a lookup at the child, p50 in us"] = direct * 1e6
         figures.notes["a lookup of a hosted identifier at the top, p50 in us"] = own * 1e6
         figures.notes["a lookup through the top, p50 in us"] = through * 1e6
-        figures.notes["CPU of the top for one more hop, us"] = statistics.median(more[1:]) * 1e6
+        figures.notes["CPU of the top for one more hop, us"] = statistics.median(more[WARMING:]) * 1e6
         figures.bars.append(_ceiling("recursion adds, of a child's round trip", added, 1.3))
 
     async def batch(self, figures: Figures) -> None:
@@ -178,20 +180,22 @@ class _Place:
         ratios: list[float] = []
         told: list[float] = []
         at_median: list[float] = []
-        for _ in range(ROUNDS + 1):
+        for _ in range(WARMING + ROUNDS):
             calm, _ = await self._beside(alive)
             troubled, at_once = await self._beside(dead)
             ratios.append(troubled / calm)
             told.append(at_once[int(len(at_once) * 0.99)])
             at_median.append(at_once[len(at_once) // 2])
-        figures.notes["a dead child's callers are told, p50 in ms"] = statistics.median(at_median[1:]) * 1e3
+        figures.notes["a dead child's callers are told, p50 in ms"] = statistics.median(at_median[WARMING:]) * 1e3
         figures.notes["others' p99 beside a child that answers, ms"] = calm * 1e3
         figures.notes["others' p99 beside a dead one, ms"] = troubled * 1e3
         figures.bars += [
             _ceiling(
-                "others' p99 while a child is dead, of that while it answers", statistics.median(ratios[1:]), 1.1
+                "others' p99 while a child is dead, of that while it answers",
+                statistics.median(ratios[WARMING:]),
+                1.1,
             ),
-            _ceiling("a dead child's callers are told, p99 in ms", statistics.median(told[1:]) * 1e3, 5),
+            _ceiling("a dead child's callers are told, p99 in ms", statistics.median(told[WARMING:]) * 1e3, 5),
         ]
 
     async def _beside(self, calls: Sequence[Call]) -> tuple[float, list[float]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -31,13 +32,23 @@ class Transport(Struct, frozen=True, kw_only=True):
 
 
 class Bar(Struct, frozen=True, kw_only=True):
-    """A promise: what was measured, and where it must lie."""
+    """A promise: what was measured, and where it must lie.
+
+    `is_absolute`: of a machine like the one in `machine.REFERENCE`, so that it is scaled on others.
+    """
 
     name: str
     measured: float
     bound: float
     is_floor: bool
     unit: str = ""
+    is_absolute: bool = False
+
+    def scaled(self, slowness: float) -> "Bar":
+        """Give what is to be held against it on a machine that is so many times as slow."""
+        if not self.is_absolute:
+            return self
+        return replace(self, bound=self.bound / slowness if self.is_floor else self.bound * slowness)
 
     @property
     def holds(self) -> bool:
@@ -52,6 +63,11 @@ class Figures(Struct, kw_only=True):
     transport: list[Transport] = []
     bars: list[Bar] = []
     notes: dict[str, float] = {}
+
+    def scale(self, slowness: float) -> None:
+        """Hold absolute promises against what this machine can do, which is so many times as slow."""
+        self.bars = [bar.scaled(slowness) for bar in self.bars]
+        self.notes["absolute bounds are scaled by"] = slowness
 
     def write(self, path: Path) -> None:
         """Keep them as JSON."""

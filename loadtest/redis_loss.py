@@ -39,6 +39,9 @@ the cores that is measured, one time with this outcome and one time with that.""
 
 SECONDS: Final = 6
 ROUNDS: Final = 5
+WARMING: Final = 1
+"""Rounds before those that count."""
+
 CONNECTIONS: Final = 8
 
 _CONFIG: Final = """\
@@ -73,9 +76,8 @@ def measured(settings: CassandraSettings, folder: Path) -> Figures:
     key = PrivateKey.generate()
     key.to_file(folder / "journal.pem")
     uvloop.run(_filled(settings, key))
-    # The first does not count: a ring that has just started is still compiling what it reads with.
-    _, *rounds = [_round(settings, folder, number) for number in range(1 + ROUNDS)]
-    return figures_of(rounds)
+    rounds = [_round(settings, folder, number) for number in range(WARMING + ROUNDS)]
+    return figures_of(rounds[WARMING:])
 
 
 def figures_of(rounds: list[Loss]) -> Figures:

@@ -1,17 +1,14 @@
 """`make bench`, second part: the cache and the store that several machines share, on servers of its own.
 
-Starts a real Cassandra with the settings of production, one node of it, and Redis; everything ends with it. The
-first line is what a call of the bare echo costs here: bounds in microseconds and rates are those of a machine on
-which that is 110 us.
+Starts a real Cassandra with the settings of production, one node of it, and Redis; everything ends with it. Bounds in
+microseconds and rates are scaled by what a call of the bare echo costs here (`machine`).
 """
 
 import argparse
-import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
@@ -20,17 +17,9 @@ from msgspec.structs import replace
 from rich.console import Console
 
 from deploy.cassandra.ring import Ring
-from loadtest import cassandra, cassandra_writes, redis_loss, redis_path, servers, workload
-from loadtest.cores import on_generator_cores
-from loadtest.driver import Call, Loop
+from loadtest import cassandra, cassandra_writes, machine, redis_loss, redis_path
 from loadtest.figures import Figures
 from resolver.store.cassandra.settings import CassandraSettings
-
-ROUNDS: Final = 5
-CONNECTIONS: Final = 8
-CALLERS: Final = 128
-ANSWER: Final = 330
-"""Bytes: about what a lookup is answered with."""
 
 PORTS: Final = {"native_port": 19_042, "storage_port": 17_000, "jmx_port": 17_199}
 
@@ -53,7 +42,8 @@ def main() -> None:
 
 def _measure(folder: Path, console: Console) -> Figures:
     with console.status("the bare echo"):
-        figures = Figures(notes={"bare echo, CPU us a call": uvloop.run(_echo())})
+        here = uvloop.run(machine.measure())
+    figures = Figures(notes={"bare echo, CPU us a call": here.echo * 1e6})
     with console.status("through Redis"):
         _add(figures, redis_path.measured(folder))
     with console.status("Cassandra is starting") as status, ring(folder / "ring") as settings:
@@ -64,6 +54,7 @@ def _measure(folder: Path, console: Console) -> Figures:
         _add(figures, cassandra_writes.figures_of(uvloop.run(cassandra_writes.measure(writing))))
         status.update("Redis is killed under a node")
         _add(figures, redis_loss.measured(replace(settings, keyspace="losing"), folder / "loss"))
+    figures.scale(here.slowness)
     return figures
 
 
@@ -76,20 +67,6 @@ def ring(folder: Path) -> Iterator[CassandraSettings]:
         yield CassandraSettings(hosts=tuple(made.addresses), port=made.native_port, replicas=1)
     finally:
         made.stop(made.numbers)
-
-
-async def _echo() -> float:
-    names = [workload.identifier(number) for number in range(1_000)]
-    calls = [Call(f"/topnode.Echo/{ANSWER}", call.request) for call in workload.unary(names)]
-    with servers.echo() as (port, pid), on_generator_cores():
-        loop = Loop(port, pid, connections=CONNECTIONS)
-        try:
-            rounds = [
-                await loop.run(islice(cycle(calls), 100_000), callers=CALLERS, seconds=1.0) for _ in range(ROUNDS)
-            ]
-        finally:
-            await loop.close()
-    return statistics.median(each.cpu / each.calls for each in rounds) * 1e6
 
 
 def _add(figures: Figures, more: Figures) -> None:

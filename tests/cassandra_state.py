@@ -16,7 +16,7 @@ COMPARED: Final = {
     "answers": "request, idx",
     "nonces": "nonce",
     "imports": "part, name, row",
-    "watermark": "name, applied, tree_head",
+    "watermark": "name, applied, tree_head, hidden_from",
 }
 
 

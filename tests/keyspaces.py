@@ -63,7 +63,7 @@ class Keyspace:
     def _driver(self) -> DriverSession:
         return self._session.asking.session
 
-    def session(self) -> Session:
+    def session(self, clock: Clock | None = None) -> Session:
         """Give a session for the running event loop."""
         asking = self._session.asking
         own = Asking(
@@ -72,7 +72,7 @@ class Keyspace:
             asking.border,
             patience=asking.patience,
             hedging=asking.hedging,
-            clock=SystemClock(),
+            clock=clock or SystemClock(),
         )
         return SharedSession(self._cluster, own)
 

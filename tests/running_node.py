@@ -110,7 +110,9 @@ class RunningNode:
         """
         return _channel(self.address, credentials, name)
 
-    def resolve(self, identifier: str, channel: grpc.Channel | None = None) -> pb.Answer:
+    def resolve(
+        self, identifier: str, channel: grpc.Channel | None = None, *, authoritative: bool = False
+    ) -> pb.Answer:
         """Resolve one identifier, over a new connection unless one is given.
 
         Raises:
@@ -118,14 +120,15 @@ class RunningNode:
         """
         if channel is None:
             with self.channel() as opened:
-                return self.resolve(identifier, opened)
+                return self.resolve(identifier, opened, authoritative=authoritative)
         call = channel.unary_unary(
             "/topnode.resolver.v1.ResolverService/Resolve",
             pb.ResolveRequest.SerializeToString,
             pb.ResolveResponse.FromString,
         )
+        request = pb.ResolveRequest(identifier=identifier, options=pb.Options(authoritative=authoritative))
         try:
-            response: pb.ResolveResponse = call(pb.ResolveRequest(identifier=identifier), timeout=10)
+            response: pb.ResolveResponse = call(request, timeout=10)
         except grpc.RpcError as error:
             raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
         return response.answer

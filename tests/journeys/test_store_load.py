@@ -25,13 +25,15 @@ from tests.ring_site import Site
 from tests.running_node import RunningNode, wait_until, within_a_second
 from tests.services.rings import RunningRing
 from tests.small_store import put
-from tests.stores import write
+from tests.stores import listed, write
 from tests.topnode import started, told, topnode
 
 pytestmark = [pytest.mark.needs("cassandra"), pytest.mark.timeout(400)]
 
 COUNT = 30_000
 """Rows of three chunks and a bit."""
+
+STEPS = ["plan, sign and keep", "build SSTables", "put them into the ring"]
 
 PREFIXES = ({"prefix": "88.1", "holder": "88.1"}, {"prefix": "88.1.7", "holder": "88.1"})
 
@@ -69,6 +71,15 @@ class Loading:
         rows = self._ring.cql(f"SELECT applied FROM {self._keyspace}.watermark")
         return rows[0].applied if rows else 0
 
+    def takes_records_and_fails(self) -> None:
+        """Have the ring take the SSTables of all records, and the load end with an error before it takes others."""
+        program = self.site.folder / "fails-at-listing"
+        program.write_text('#!/bin/sh\ncase "$*" in *listing*) exit 1;; esac\nexec "$@"\n')
+        program.chmod(0o755)
+        nodetool = shlex.join([str(program), *self._ring.ring.nodetool(1, [])])
+        assert "fails-at-listing" in self.refused("TOOL_FAILED", nodetool=nodetool)
+        assert self._ring.cql(f"SELECT COUNT(*) FROM {self._keyspace}.records")[0].count > COUNT // 2
+
     def refused(self, reason: str, **options: object) -> str:
         """Run the command, which must be refused for this reason, and give what it says."""
         run = topnode(*self.command(**options))
@@ -104,7 +115,10 @@ def written(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def test_a_load_that_was_killed_goes_on_and_nobody_writes_before_it_has_ended(
     loading: Loading, top_node: TopNode
 ) -> None:
-    """Resolvers go on meanwhile, and know its records within a second of the end and not before."""
+    """Resolvers go on meanwhile, and know its records within a second of the end and not before.
+
+    Not even when the ring has them already.
+    """
     site = loading.site
     written(loading.file, sorted_rows(COUNT))
     with started(*loading.command()) as child:
@@ -117,6 +131,9 @@ def test_a_load_that_was_killed_goes_on_and_nobody_writes_before_it_has_ended(
     wait_until(lambda: "The load first around the servers is not finished" in node.log.read_text())
     assert not _resolves(node, "88.1.7/SN-000001")
     loading.refused("LOAD_UNFINISHED", name="another", folder=site.folder / "elsewhere")
+    loading.takes_records_and_fails()
+    for authoritative in (False, True):
+        assert not _resolves(node, f"88.1.7/SN-{2 + authoritative:06}", authoritative=authoritative)
     assert "16" in loading.refused("FILE_UNREADABLE", folder=site.folder / "elsewhere")
 
     child = started(*loading.command())
@@ -126,11 +143,7 @@ def test_a_load_that_was_killed_goes_on_and_nobody_writes_before_it_has_ended(
     summary = json.loads(output)
     assert summary["registered"] == COUNT + len(PREFIXES)
     assert summary["resumed_at_line"] > 8_000
-    assert [step["step"] for step in summary["steps"]] == [
-        "plan, sign and keep",
-        "build SSTables",
-        "put them into the ring",
-    ]
+    assert [step["step"] for step in summary["steps"]] == STEPS
     assert summary["index"] == loading.applied() > reached
     for number in (0, COUNT // 2 - 1, COUNT // 2, COUNT - 1):
         prefix = "88.1.7" if number < COUNT // 2 else "88.1"
@@ -192,8 +205,9 @@ async def test_an_end_that_was_interrupted_is_gone_on_with_where_it_stood(
                     assert caught.value.reason is Reason.TOOL_FAILED
                 else:
                     await put_in(runs)
-                    page = await writer.identifiers(b"88.1", derived=False, after=None, limit=2_000)
-                    assert len(page.identifiers) == 1_000
+                    assert await listed(writer, b"88.1") == ([], 1)
+            await put(writer)
+            assert len((await listed(writer, b"88.1", limit=2_000))[0]) == 1_000
     assert done == [*["build SSTables"], *["build SSTables", "put them into the ring"] * 3]
     assert {each.rows for each in told_of} == {1_000}
 
@@ -205,5 +219,5 @@ def _replacing(site: Site, identifier: str) -> bytes:
     )
 
 
-def _resolves(node: RunningNode, identifier: str) -> bool:
-    return node.resolve(identifier).outcome == resolver_pb2.OUTCOME_FOUND
+def _resolves(node: RunningNode, identifier: str, **options: Any) -> bool:
+    return node.resolve(identifier, **options).outcome == resolver_pb2.OUTCOME_FOUND

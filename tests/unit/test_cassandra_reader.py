@@ -8,22 +8,26 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from resolver import wire
+from resolver.clock import Clock, SetClock
 from resolver.errors import Fault, Reason
 from resolver.routes import Prefix
-from resolver.store import Commit, Kept
+from resolver.store import Checkpoint, Commit, Kept
 from resolver.store.cassandra import listing
 from resolver.store.cassandra.layout import PART_BYTES, bucket_of, entry_bucket, hash_of, part_of
-from resolver.store.cassandra.reader import CassandraReader
+from resolver.store.cassandra.reader import LOOKED_MAX, CassandraReader
 from resolver.store.cassandra.statements import (
     DROP_BUCKET,
     PUT_ENTRY,
     PUT_LISTED,
     PUT_RECORD,
+    PUT_RECORD_FULL,
     PUT_SPAN,
     PUT_WATERMARK,
     Statement,
     Way,
 )
+from resolver.store.cassandra.writer import CassandraWriter
 from tests.keyspaces import Keyspace, Keyspaces, writing
 from tests.small_store import entry, put
 from tests.stores import listed, write, writes
@@ -32,9 +36,11 @@ pytestmark = pytest.mark.needs("cassandra")
 
 
 @asynccontextmanager
-async def reading(keyspace: Keyspace, registry: CollectorRegistry | None = None) -> AsyncIterator[CassandraReader]:
+async def reading(
+    keyspace: Keyspace, registry: CollectorRegistry | None = None, clock: Clock | None = None
+) -> AsyncIterator[CassandraReader]:
     """Have a reader as another process has one."""
-    reader = CassandraReader(keyspace.session(), keyspace.settings, registry or CollectorRegistry())
+    reader = CassandraReader(keyspace.session(clock), keyspace.settings, registry or CollectorRegistry())
     try:
         yield reader
     finally:
@@ -93,12 +99,69 @@ async def test_a_reader_sees_nothing_of_the_journal_above_the_watermark(keyspace
             await put(writer, [write(f"88.1/{text}")], statement=text.encode())
         await do(keyspace, "DELETE FROM @watermark USING TIMESTAMP 100 WHERE name = 'journal'")
         assert (await reader.head(), await reader.statements(0, 9), await reader.tree_head()) == (0, [], b"")
-        await send(keyspace, [(PUT_WATERMARK, ("journal", 2, b"then", 101))])
+        await send(keyspace, [(PUT_WATERMARK, ("journal", 2, b"then", 0, 101))])
         assert (await reader.head(), await reader.statements(0, 9)) == (2, [b"A", b"B"])
         assert await reader.tree_head() == b"then"
         changes = await reader.changes(0, 9)
         assert ([change.index for change in changes.changes], changes.head) == ([1, 2], 2)
         assert (await reader.changes(3, 9)).is_lost
+
+
+A, B = b"88.1/A", b"88.1/B"
+
+
+async def _load_takes(keyspace: Keyspace, writer: CassandraWriter, key: bytes) -> None:
+    """Commit an entry of a load around the servers, and have its record in the ring before the load has ended."""
+    version = await put(writer, checkpoints=(("load", Checkpoint(chunks=1, offline=1)),))
+    body = write(key.decode(), secret=b"s")
+    field = wire.version_field(version)
+    await send(keyspace, [(PUT_RECORD_FULL, (key, body.public + field, body.full + field, version))])
+
+
+async def test_records_of_a_load_are_there_at_once_when_it_has_ended(keyspace: Keyspace) -> None:
+    async with writing(keyspace) as writer, reading(keyspace) as reader:
+        await put(writer, [write(A.decode())])
+        await _load_takes(keyspace, writer, B)
+        await reader.head()
+        for confirmed in (False, True):
+            bodies = (await reader.public([A, B], confirmed=confirmed)).bodies
+            assert [body is not None for body in bodies] == [True, False]
+        assert (await reader.full([B])).bodies == [None]
+        assert (await writer.public([B])).bodies != [None]
+
+        writer.spread({b"88.1": 4, b"88.2": 2})
+        await put(writer, [write("88.2/LAST")], checkpoints=(("load", None),), below=(b"88.1",))
+        assert (await reader.public([B])).bodies == [None]
+        await reader.head()
+        assert None not in (await reader.public([A, B, b"88.2/LAST"])).bodies
+        assert None not in (await reader.full([B])).bodies
+        assert dict(keyspace.rows("SELECT prefix, buckets FROM {}.spans"))[b"88.2"] == 2
+        assert (await listed(reader, b"88.2"))[0] == ["88.2/LAST"]
+
+
+async def test_a_reader_that_has_not_looked_lately_does_before_it_gives_what_is_newer(keyspace: Keyspace) -> None:
+    clock = SetClock(1_700_000_000.0)
+    async with writing(keyspace) as writer, reading(keyspace, clock=clock) as reader:
+        await put(writer, [write(A.decode())])
+        assert await reader.head() == 1
+        await _load_takes(keyspace, writer, B)
+        # Within this time no load has records in the ring.
+        assert (await reader.public([B])).bodies != [None]
+        clock.advance(LOOKED_MAX + 0.1)
+        assert (await reader.public([A])).bodies != [None]
+        assert reader.applied == 1
+        bodies = (await reader.public([A, B])).bodies
+        assert [body is not None for body in bodies] == [True, False]
+        assert reader.applied == 2
+
+
+async def test_who_takes_over_a_load_goes_on_hiding_what_it_has(keyspace: Keyspace) -> None:
+    async with writing(keyspace) as writer:
+        await _load_takes(keyspace, writer, A)
+    async with writing(keyspace, resumes="load") as writer, reading(keyspace) as reader:
+        await put(writer, checkpoints=(("load", Checkpoint(chunks=2, offline=2)),))
+        await reader.head()
+        assert (await reader.public([A])).bodies == [None]
 
 
 async def test_entries_that_were_proposed_in_vain_are_not_seen(keyspace: Keyspace) -> None:

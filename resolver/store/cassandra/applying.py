@@ -79,10 +79,13 @@ def journal(commit: Commit, redos: Sequence[Redo], first: int, epoch: int) -> It
         yield [(PUT_REDO, (first, epoch, part, octets, first))]
 
 
-def redos_of(commit: Commit) -> list[Redo]:
-    """Take from a commit what has to be written once it is decided; the last entry's holds what is the commit's."""
+def redos_of(commit: Commit, *, buckets: Mapping[bytes, int] | None = None) -> list[Redo]:
+    """Take from a commit what has to be written once it is decided; the last entry's holds what is the commit's.
+
+    `buckets` are those of listings that the commit makes (`Redo.of`).
+    """
     *others, last = commit.entries
-    return [*map(Redo.of, others), Redo.of(last, tiles=commit.tiles, tree_head=commit.tree_head)]
+    return [*map(Redo.of, others), Redo.of(last, tiles=commit.tiles, tree_head=commit.tree_head, buckets=buckets)]
 
 
 def redos_to_bytes(redos: Sequence[Redo]) -> bytes:

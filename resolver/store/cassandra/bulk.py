@@ -27,6 +27,8 @@ from resolver.units import Duration, Size
 
 TABLES: Final = ("records", "listing")
 
+_DATA: Final = "*-Data.db"
+
 _LAST_WORDS: Final = 2_000
 """Characters of what a program said that stand in a Fault."""
 
@@ -146,16 +148,19 @@ def import_sstables(target: Path, *, nodetool: Sequence[str], keyspace: str, set
     """Have a node of this machine take the SSTables of both tables; they are moved, and their folders removed.
 
     `nodetool` is the beginning of a command, for a node that keeps every row. Where it failed between the tables, the
-    next time goes on with the second.
+    next time goes on with the second; a folder that the node has emptied is not given to it again.
 
     Raises:
         Fault: TOOL_FAILED: the node does not answer or did not take all; FILE_UNREADABLE: there is nothing to take.
     """
     left = [table for table in TABLES if (target / keyspace / table).exists()]
     for table in left or TABLES:
-        folder = _filled(target / keyspace / table)
-        _call([*nodetool, "import", keyspace, table, str(folder.resolve())], settings)
-        if stayed := sorted(folder.glob("*-Data.db")):
+        folder = target / keyspace / table
+        if not left:
+            _filled(folder)
+        if any(folder.glob(_DATA)):
+            _call([*nodetool, "import", keyspace, table, str(folder.resolve())], settings)
+        if stayed := sorted(folder.glob(_DATA)):
             raise Fault(Reason.TOOL_FAILED, f"The node did not take {stayed[0]} (and {len(stayed) - 1} more).")
         shutil.rmtree(folder)
 
@@ -186,7 +191,7 @@ def _definition(table: str) -> str:
 
 def _filled(folder: Path) -> Path:
     # A node that is given an empty folder says nothing.
-    if not any(folder.glob("*-Data.db")):
+    if not any(folder.glob(_DATA)):
         raise Fault(Reason.FILE_UNREADABLE, f"There are no SSTables in {folder}.", variables={"path": str(folder)})
     return folder
 

@@ -9,7 +9,7 @@ artefacts   a partition for each entry, octets in parts; likewise redo and chang
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 from typing import Final
 
@@ -136,7 +136,7 @@ def import_name(row: bytes) -> str:
 class Redo(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """Everything that one entry changes beside the journal itself, to be written once more whenever that is needed.
 
-    `tiles` and `tree_head` are those of the commit: they stand in the last entry of a commit, and only there.
+    `tiles`, `tree_head` and `buckets` are those of the commit: they stand in its last entry, and only there.
     New fields come last with a default: a new version may have to write what an old one left behind.
     """
 
@@ -150,10 +150,21 @@ class Redo(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     tiles: tuple[tuple[bytes, bytes], ...] = ()
     tree_head: bytes = b""
     below: tuple[bytes, ...] = ()
+    buckets: tuple[tuple[bytes, int], ...] = ()
 
     @classmethod
-    def of(cls, entry: Entry, *, tiles: Sequence[tuple[bytes, bytes]] = (), tree_head: bytes = b"") -> "Redo":
-        """Take it from an entry; rows of prefixes and nodes have no epoch yet. Names of imports are rows' keys."""
+    def of(
+        cls,
+        entry: Entry,
+        *,
+        tiles: Sequence[tuple[bytes, bytes]] = (),
+        tree_head: bytes = b"",
+        buckets: Mapping[bytes, int] | None = None,
+    ) -> "Redo":
+        """Take it from an entry; rows of prefixes and nodes have no epoch yet. Names of imports are rows' keys.
+
+        `buckets` are those of the listings that are there from this entry on: folded prefixes, and how many.
+        """
         return cls(
             at=entry.at,
             request=entry.request,
@@ -165,7 +176,20 @@ class Redo(Struct, frozen=True, array_like=True, kw_only=True, gc=False):
             tiles=tuple(tiles),
             tree_head=tree_head,
             below=entry.below,
+            buckets=tuple((buckets or {}).items()),
         )
+
+    def hidden_from(self, index: int, before: int) -> int:
+        """Tell from which entry on records are hidden behind this one, where they were from `before` on (0: none).
+
+        A load around the servers hides its own from its first entry to its last, and nobody else writes meanwhile.
+        """
+        for _, reached in self.checkpoints:
+            if reached is None:
+                return 0
+            if reached.offline is not None:
+                return before or index
+        return before
 
     @staticmethod
     def from_bytes(octets: bytes) -> "Redo":

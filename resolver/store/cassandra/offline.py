@@ -87,7 +87,6 @@ class OfflineWriter:
         return next(own, None) is not None or await self._store.holds_below(prefix)
 
     async def _check_free(self, prefix: bytes) -> None:
-        # What the load itself has brought below it may be in the ring already, where its end was interrupted.
         if prefix not in self._runs.below and await self._store.holds_directly(prefix):
             text = prefix.decode()
             detail = f"Something is registered below {text} already."

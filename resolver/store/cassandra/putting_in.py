@@ -26,11 +26,15 @@ from resolver.store.cassandra.bulk import (
     unseen,
 )
 from resolver.store.cassandra.layout import buckets_for
+from resolver.store.cassandra.reader import LOOKED_MAX
 from resolver.store.cassandra.runs import RunWriter
 from resolver.store.cassandra.writer import CassandraWriter
 
 RUNS: Final = "runs"
 """The folder of the run files, in the folder of a load."""
+
+KNOWN_AFTER: Final = LOOKED_MAX + 1
+"""Seconds after which no reader is without knowledge of what was committed: that records of this load are hidden."""
 
 _MADE: Final = "made-"
 """How folders of SSTables begin: each attempt has one of its own, so that none meets what another left running."""
@@ -89,14 +93,16 @@ class PuttingIn:
             Fault: TOOL_FAILED: a program failed, or rows are missing afterwards; STORE_UNAVAILABLE.
         """
         runs.close()
+        all_know = self._clock.monotonic() + KNOWN_AFTER
         rows = runs.rows
         buckets = {prefix: buckets_for(count) for prefix, count in runs.below.items()}
         made, report = await self._timed("build SSTables", rows, lambda: self._built(rows, buckets))
+        await asyncio.sleep(max(0.0, all_know - self._clock.monotonic()))
         await self._timed("put them into the ring", rows, lambda: self._put(made))
-        await self._store.spread(buckets)
         missing = await unseen(self._store, report)
         if missing:
             raise _wrong(f"{len(missing)} of {len(report.samples)} rows that were looked for are not in the ring")
+        self._store.spread(buckets)
 
     async def _timed(self, step: str, rows: int, work: Callable[[], _T]) -> _T:
         self._on_step(step)

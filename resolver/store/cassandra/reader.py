@@ -2,6 +2,9 @@
 
 Records come from the nearest replica, and what it does not have from a quorum; everything else comes from a quorum. A
 reader sees the journal up to the watermark: what is above it may be committed and is not applied yet.
+
+While a load around the servers has not ended, the ring may hold some of its records and not others. The watermark
+says from which entry on records are such ones: readers hide them, so that all are there at once when it does not.
 """
 
 import asyncio
@@ -11,6 +14,7 @@ from typing import Any, Final, Self
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
 
+from resolver import wire
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.routes import Prefix
@@ -55,6 +59,9 @@ from resolver.trust.actors import Node
 CHANGES_BYTES: Final = 256 << 10
 """Changes that are given at once are about so large: some 30 ms of decoding where they are rows of prefixes."""
 
+LOOKED_MAX: Final = 3.0
+"""Seconds for which a look at the watermark holds. Whoever has not looked since may not know of a load that began."""
+
 _PARTS_AT_ONCE: Final = 8
 _ARTEFACTS_AT_ONCE: Final = 16
 _BEFORE_ALL: Final = -1
@@ -87,6 +94,8 @@ class Reads:
         changes_kept: int = CHANGES_KEPT,
     ) -> None:
         self.applied = 0
+        self._hidden_from = 0
+        self._looked = float("-inf")
         self._asking = asking
         metadata = asking.session.cluster.metadata
         placing = Placing(metadata, keyspace=settings.keyspace, datacenter=settings.datacenter)
@@ -95,11 +104,11 @@ class Reads:
 
     async def public(self, keys: Sequence[bytes], *, confirmed: bool = False) -> Fetched:
         as_of = self.applied
-        return Fetched(await self._records.public(keys, confirmed=confirmed), as_of)
+        return Fetched(await self._visible(await self._records.public(keys, confirmed=confirmed)), as_of)
 
     async def full(self, keys: Sequence[bytes]) -> Fetched:
         as_of = self.applied
-        return Fetched(await self._records.full(keys), as_of)
+        return Fetched(await self._visible(await self._records.full(keys)), as_of)
 
     async def identifiers(self, prefix: bytes, *, derived: bool, after: bytes | None, limit: int) -> Listed:
         return await listing.page(self._asking, prefix, derived=derived, after=after, limit=limit)
@@ -165,10 +174,22 @@ class Reads:
 
     async def _watermark(self) -> tuple[int, bytes]:
         """Read up to where everything is applied, and the head of the tree there."""
+        began = self._asking.clock.monotonic()
         rows = await self._asking.ask(WATERMARK, (JOURNAL,))
-        applied, tree_head = rows[0] if rows else (0, b"")
-        self.applied = applied
+        applied, tree_head, hidden_from = rows[0] if rows else (0, b"", 0)
+        self.applied, self._hidden_from, self._looked = applied, hidden_from or 0, began
         return applied, tree_head or b""
+
+    async def _visible(self, bodies: list[bytes | None]) -> list[bytes | None]:
+        """Hide what belongs to a load that has not ended: nothing was held under its keys before."""
+        if self._asking.clock.monotonic() > self._looked + LOOKED_MAX:
+            known = self.applied
+            if any(body is not None and wire.body_version(body) > known for body in bodies):
+                await self._watermark()
+        since = self._hidden_from
+        if not since:
+            return bodies
+        return [None if body is None or wire.body_version(body) >= since else body for body in bodies]
 
     async def _reach(self) -> Reach:
         (applied, tree_head), heads = await asyncio.gather(self._watermark(), self._asking.ask(HEAD, (JOURNAL,)))

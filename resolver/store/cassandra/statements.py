@@ -120,8 +120,10 @@ TAKE_HEAD: Final = Statement(
     "UPDATE head SET epoch = ?, owner = ?, starts[?] = ? WHERE name = ? IF epoch = ? AND size = ?", Way.DECIDE
 )
 
-WATERMARK: Final = _sure("SELECT applied, tree_head FROM watermark WHERE name = ?")
-PUT_WATERMARK: Final = _write("INSERT INTO watermark (name, applied, tree_head) VALUES (?, ?, ?) USING TIMESTAMP ?")
+WATERMARK: Final = _sure("SELECT applied, tree_head, hidden_from FROM watermark WHERE name = ?")
+PUT_WATERMARK: Final = _write(
+    "INSERT INTO watermark (name, applied, tree_head, hidden_from) VALUES (?, ?, ?, ?) USING TIMESTAMP ?"
+)
 
 ENTRIES: Final = _sure(
     "SELECT idx, epoch, statement, result, artefacts FROM journal WHERE bucket = ? AND idx > ? AND idx <= ?"

@@ -44,7 +44,7 @@ from resolver.store.cassandra.lease import Head, Lease, LeaseMetrics
 from resolver.store.cassandra.reader import Reach, Reads
 from resolver.store.cassandra.session import Session
 from resolver.store.cassandra.settings import CassandraSettings
-from resolver.store.cassandra.spans import NEW, Span, Spans
+from resolver.store.cassandra.spans import Span, Spans
 from resolver.store.cassandra.statements import IMPORT, IMPORTS, PUT_WATERMARK, REDO, SPAN, WATERMARK
 from resolver.store.naming import prefix_of
 
@@ -128,6 +128,7 @@ class CassandraWriter(Reads):
         self._beating: asyncio.Task[None] | None = None
         self._reached = Reach(0, b"", ())
         self._redo: tuple[int, int] | None = None
+        self._spread: Mapping[bytes, int] = {}
         self._is_sure = False
         self._is_closed = False
         self._bell: Bell | None = None
@@ -248,37 +249,42 @@ class CassandraWriter(Reads):
         """Tell whether anything, a tombstone too, is held below exactly this folded prefix."""
         return bool(await self._carrier.ask(SPAN, (part_of(prefix), prefix)))
 
-    async def spread(self, buckets: Mapping[bytes, int]) -> None:
-        """Have listings lie in so many buckets, below folded prefixes that have none yet."""
-        async with self._settled():
-            spans = {prefix: Span(count) for prefix, count in buckets.items()}
-            await self._carrier.carry([span.put(prefix)] for prefix, span in spans.items())
-            self._spans.note(spans)
+    def spread(self, buckets: Mapping[bytes, int]) -> None:
+        """Have listings lie in so many buckets from the next commit on, below folded prefixes that have none yet."""
+        self._spread = buckets
 
     # --- committing ----------------------------------------------------------------------------------------------
 
     async def _commit(self, commit: Commit, size: int) -> None:
-        first, epoch, redos = size + 1, self._lease.epoch, applying.redos_of(commit)
+        first, epoch = size + 1, self._lease.epoch
+        redos = applying.redos_of(commit, buckets=self._spread)
         with self._metrics.proposing.time():
             await self._carrier.carry(applying.journal(commit, redos, first, epoch))
         with self._metrics.deciding.time():
             await self._lease.advance(size, size + len(redos), commit.tree_head)
         with self._metrics.applying.time():
             await self._apply(redos, first, epoch)
+        self._spread = {}
 
     async def _apply(self, redos: Sequence[Redo], first: int, epoch: int) -> None:
         """Write everything that a commit changes, then say that it is there."""
         last, tree_head = first + len(redos) - 1, redos[-1].tree_head
         written = Counter([prefix_of(key) for redo in redos for key, *_ in redo.writes])
-        spans, new = await self._spans.learn(written)
+        found, new = await self._spans.learn(written)
+        made = {prefix: Span(count) for redo in redos for prefix, count in redo.buckets}
+        spans = {**found, **made}
         await self._carrier.carry(
             chain(
-                ([NEW.put(prefix)] for prefix in new),
+                ([spans[prefix].put(prefix)] for prefix in {*new, *made}),
                 applying.changes(redos, first, spans, answers_kept=self._answers_kept),
                 self._redo_to_drop(),
             )
         )
-        await self._carrier.carry([[(PUT_WATERMARK, (JOURNAL, last, tree_head, last))]])
+        hidden_from = self._hidden_from
+        for index, redo in enumerate(redos, start=first):
+            hidden_from = redo.hidden_from(index, hidden_from)
+        await self._carrier.carry([[(PUT_WATERMARK, (JOURNAL, last, tree_head, hidden_from, last))]])
+        self._hidden_from = hidden_from
         self._spans.note(spans)
         self._growing.note(written, spans)
         self._redo = (first, epoch)
@@ -318,10 +324,11 @@ class CassandraWriter(Reads):
     async def _catch_up(self, head: Head) -> None:
         """Apply what is committed and is not known to be applied."""
         rows = await self._carrier.ask(WATERMARK, (JOURNAL,))
-        applied, tree_head = rows[0] if rows else (0, b"")
+        applied, tree_head, hidden_from = rows[0] if rows else (0, b"", 0)
         if applied > head.size:
             raise _damaged(applied, f"Entries up to {applied} were applied, and {head.size} are committed")
         self.applied, self._reached = applied, Reach(applied, tree_head or b"", head.starts)
+        self._hidden_from = hidden_from or 0
         while self.applied < head.size:
             first = self.applied + 1
             epoch = epoch_of(first, head.starts)
@@ -384,6 +391,10 @@ class CassandraWriter(Reads):
 
     async def head(self) -> int:
         return (await self._reach()).size
+
+    async def _visible(self, bodies: list[bytes | None]) -> list[bytes | None]:
+        # Only a load itself writes while anything is hidden, and it has to see what the ring has of it.
+        return bodies
 
     async def _watermark(self) -> tuple[int, bytes]:
         reach = await self._reach()
