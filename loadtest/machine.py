@@ -1,4 +1,4 @@
-"""How fast this machine is: what a call of the bare echo costs here, and what that does to promises in absolute figures."""
+"""How fast this machine is: what a call of the bare echo costs here, and so what absolute promises are worth."""
 
 import statistics
 from itertools import cycle, islice

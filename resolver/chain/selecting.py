@@ -41,24 +41,30 @@ class Selecting:
     def resolve(self, query: Query) -> Coroutine[Any, Any, Sequence[Ready]]:
         if query.mode is _LOCAL and not query.types and not query.indexes:
             return self._resolve_below(query)
-        return self._select(query)
+        federating = self._federating
+        if query.mode is not _RECURSIVE or federating is None:
+            return self._select(query)
+        is_asked = [self._is_reached(identifier, federating) for identifier in query.identifiers]
+        if all(is_asked) and not query.is_filtered:
+            # As nearly all recursive questions are: nothing to be split off, and nothing to be cut out.
+            return federating.resolve(query)
+        return self._select(query, is_asked)
 
-    async def _select(self, query: Query) -> Sequence[Ready]:
+    async def _select(self, query: Query, is_asked: Sequence[bool] = ()) -> Sequence[Ready]:
         plain = replace(query, types=(), indexes=(), mode=_LOCAL, with_copy=False)
         if query.mode is _LOCAL:
             answers = await self._resolve_below(plain)
-        elif query.mode is _RECURSIVE and self._federating is not None:
-            answers = await self._recurse(plain, self._federating, with_copy=query.with_copy)
+        elif self._federating is not None and any(is_asked):
+            answers = await self._recurse(plain, self._federating, is_asked, with_copy=query.with_copy)
         else:
             answers = await self._refer(plain, with_copy=query.with_copy)
         if not query.is_filtered:
             return answers
         return [_cut(ready, query) if ready.outcome in (FOUND, REFERRAL) else ready for ready in answers]
 
-    async def _recurse(self, plain: Query, federating: Federating, *, with_copy: bool) -> Sequence[Ready]:
-        is_asked = [self._is_reached(identifier, federating) for identifier in plain.identifiers]
-        if not any(is_asked):
-            return await self._refer(plain, with_copy=with_copy)
+    async def _recurse(
+        self, plain: Query, federating: Federating, is_asked: Sequence[bool], *, with_copy: bool
+    ) -> Sequence[Ready]:
         beyond = replace(plain, mode=_RECURSIVE, with_copy=with_copy)
         if all(is_asked):
             return await federating.resolve(beyond)

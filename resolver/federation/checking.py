@@ -24,9 +24,12 @@ _ANSWER_BYTES: Final = RECORD_BYTES + 16_384
 """A record, and everything that may stand beside it."""
 
 _PUBLIC_READ: Final = int(Permission.PUBLIC_READ)
-_PROTOCOLS: Final = frozenset(map(int, Protocol))
+_PROTOCOLS: Final = {int(each): pb.Protocol.Name(int(each)) for each in Protocol}
+_OUTCOMES: Final = frozenset((FOUND, ABSENT, NOT_HERE, REFERRAL))
+_WITHOUT_RECORD: Final = frozenset((NOT_HERE, REFERRAL))
 _AUTHORITATIVE: Final = int(Standing.AUTHORITATIVE)
 _CACHED: Final = int(Standing.CACHED)
+_KEPT: Final = frozenset((_AUTHORITATIVE, _CACHED))
 _NOT_TRUSTED: Final = int(Trust.NOT_TRUSTED)
 _TRUST: Final = (pb.TRUST_UNSPECIFIED, pb.TRUST_TRUSTED, pb.TRUST_UNKNOWN, pb.TRUST_NOT_TRUSTED)
 """By number; what is worth less comes later."""
@@ -94,10 +97,10 @@ def check(octets: bytes, wanted: Wanted, terms: Terms) -> Said | Deeper | Refuse
 def _wrong_record(message: pb.Answer, wanted: Wanted) -> str:
     """Say what is wrong with outcome and record; empty: nothing."""
     outcome = message.outcome
-    if outcome not in {FOUND, ABSENT, NOT_HERE, REFERRAL} or message.standing > _CACHED:
+    if outcome not in _OUTCOMES or message.standing > _CACHED:
         return "malformed"
     has_record = message.HasField("record")
-    if outcome in {NOT_HERE, REFERRAL}:
+    if outcome in _WITHOUT_RECORD:
         # A copy beside it was not asked for.
         message.ClearField("record")
         return ""
@@ -124,7 +127,7 @@ def _wrong_origin(message: pb.Answer, wanted: Wanted, child: str) -> str:
     provenance = message.provenance
     if not provenance.authority:
         provenance.authority = child
-    elif not _is_node(provenance.authority):
+    elif provenance.authority != child and not _is_node(provenance.authority):
         return "authority"
     if not provenance.prefix:
         provenance.prefix = wanted.below.decode()
@@ -166,9 +169,7 @@ def _said(message: pb.Answer, terms: Terms) -> Said:
         message.standing = pb.STANDING_CACHED
     provenance = message.provenance
     had_hops = bool(provenance.hops)
-    provenance.hops.add(
-        node=terms.child, protocol=pb.Protocol.Name(terms.protocol), obtained_at=round(terms.now * 1_000)
-    )
+    provenance.hops.add(node=terms.child, protocol=_PROTOCOLS[terms.protocol], obtained_at=round(terms.now * 1_000))
     provenance.expires_at = int(terms.now + keep_for) if keep_for else 0
     # What the child itself has from below is worth no more than it says.
     passed_on = min(int(provenance.trust), _NOT_TRUSTED) if had_hops else 0
@@ -183,9 +184,14 @@ def _keep_for(message: pb.Answer, terms: Terms) -> float:
     does not fit, is given once.
     """
     is_forged = terms.trust is Trust.NOT_TRUSTED
-    if is_forged or message.stale or message.takeover or message.standing not in {_AUTHORITATIVE, _CACHED}:
+    if is_forged or message.stale or message.takeover or message.standing not in _KEPT:
         return 0.0
-    longest = {FOUND: terms.positive_for, ABSENT: terms.absent_for}.get(message.outcome, 0.0)
+    if message.outcome == FOUND:
+        longest = terms.positive_for
+    elif message.outcome == ABSENT:
+        longest = terms.absent_for
+    else:
+        return 0.0
     expires_at = message.provenance.expires_at
     return max(0.0, min(longest, expires_at - terms.now)) if expires_at else longest
 
