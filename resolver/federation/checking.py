@@ -150,9 +150,9 @@ def _deeper(message: pb.Answer, wanted: Wanted, terms: Terms) -> Deeper | Refuse
     except Fault:
         return Refused("malformed")
     prefix = fold(referral.prefix.encode())
-    # Strictly below: so following referrals comes to an end.
-    is_below = prefix != wanted.below and is_within(prefix, wanted.below)
-    if not is_below or not is_within(_prefix_of(wanted.key), prefix) or not _is_node(referral.holder):
+    # Further down, or to somebody else with the same prefix, as where a child has handed all of it on.
+    is_onward = is_within(prefix, wanted.below) and (prefix != wanted.below or referral.holder != terms.child)
+    if not is_onward or not is_within(_prefix_of(wanted.key), prefix) or not _is_node(referral.holder):
         return Refused("referral")
     return Deeper(referral, _said(message, terms))
 

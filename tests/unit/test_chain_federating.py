@@ -437,15 +437,16 @@ async def test_a_referral_further_down_is_followed_as_one_more_hop() -> None:
 @pytest.mark.parametrize(
     ("given", "settings", "reason"),
     [
-        (referral("88.1", "deep"), FederationSettings(), Reason.CHILD_ANSWER_REFUSED),
+        (referral("88.1", "88.1"), FederationSettings(), Reason.CHILD_ANSWER_REFUSED),
         (referral("88.2", "deep"), FederationSettings(), Reason.CHILD_ANSWER_REFUSED),
         (referral("88.1.6", "deep"), FederationSettings(), Reason.CHILD_ANSWER_REFUSED),
+        (referral("88.1", "top", at("88.1")), FederationSettings(), Reason.REFERRAL_LOOP),
         (referral("88.1.5", "top", at("88.1")), FederationSettings(), Reason.REFERRAL_LOOP),
         (referral("88.1.5", "88.1"), FederationSettings(), Reason.REFERRAL_LOOP),
         (referral("88.1.5", "deep"), FederationSettings(hops=1), Reason.HOP_LIMIT),
     ],
 )
-async def test_referrals_lead_strictly_down_and_not_in_circles(
+async def test_referrals_lead_on_and_not_in_circles(
     given: bytes, settings: FederationSettings, reason: Reason
 ) -> None:
     top = await lying(Network(), SaidDriver({b"88.1.5/Z": given}), settings)

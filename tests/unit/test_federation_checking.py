@@ -218,14 +218,15 @@ def test_what_is_refused_and_why(octets: bytes, why: str) -> None:
     ("prefix", "holder", "taken"),
     [
         ("88.1.5", "deep", True),
-        ("88.1", "deep", False),
+        ("88.1", "deep", True),
+        ("88.1", TERMS.child, False),
         ("88", "deep", False),
         ("88.1.50", "deep", False),
         ("88.2.5", "deep", False),
         ("88.1.5", "", False),
     ],
 )
-def test_a_referral_leads_strictly_down_to_what_was_asked(prefix: str, holder: str, *, taken: bool) -> None:
+def test_a_referral_leads_on_to_what_was_asked(prefix: str, holder: str, *, taken: bool) -> None:
     endpoint = pb.Endpoint(protocol=pb.PROTOCOL_GRPC, address="10.0.0.1", port=1)
     message = pb.Answer(
         outcome=pb.OUTCOME_REFERRAL, referral=pb.Referral(prefix=prefix, holder=holder, endpoints=[endpoint])
