@@ -170,7 +170,10 @@ class FederatedNode:
     async def ask(self, question: Question) -> Reply:
         self.asked.append(question)
         if self.seconds:
-            await asyncio.sleep(self.seconds)
+            left = question.deadline - self.clock.monotonic()
+            await asyncio.sleep(min(self.seconds, left))
+            if self.seconds > left:
+                raise Fault(Reason.DEADLINE_SPENT)
         if self.fault:
             raise self.fault.anew()
         trace = Trace(self.name, self.clock) if question.trace else None

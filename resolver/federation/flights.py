@@ -2,6 +2,9 @@
 
 Like the link that gathers, for children: a flight has its own deadline, and no caller ends it. What came by different
 ways is never merged: a question that runs in a ring would wait for itself.
+
+Who finds nothing in the air to a child flies at once and by himself, without a task and a turn of the loop for it.
+Who comes meanwhile is gathered: so single questions are answered soonest, and many go together.
 """
 
 import asyncio
@@ -109,6 +112,10 @@ class Flights:
         count = sum(map(len, trips.values()))
         if self.in_flight + count > self._identifiers_max:
             raise Fault(Reason.TOO_MANY_IN_FLIGHT, retry_after=_RETRY_AFTER)
+        if len(trips) == 1:
+            ((trip, wanted),) = trips.items()
+            if trip not in self._boards:
+                return await self._fly_oneself(trip, wanted, until)
         now = self._monotonic()
         seats: dict[_Flight, list[bytes]] = {}
         for trip, wanted in trips.items():
@@ -128,6 +135,28 @@ class Flights:
             task.cancel()
         if self._tasks:
             await asyncio.wait(tuple(self._tasks))
+
+    async def _fly_oneself(self, trip: Trip, wanted: Sequence[Wanted], until: float) -> dict[bytes, Ready]:
+        """Fly in the caller's own task. If that ends while others wait for it, the flight sets off anew for them."""
+        flight = _Flight(trip)
+        flight.has_departed, flight.until, flight.wanted = True, until, list(wanted)
+        self._boards[trip] = dict.fromkeys([each.key for each in wanted], flight)
+        self.in_flight += len(wanted)
+        try:
+            answers = await self._fly(trip, wanted, until)
+        except asyncio.CancelledError:
+            if flight.waiting:
+                self._set_off(flight)
+            else:
+                self._end(flight)
+            raise
+        except BaseException as error:
+            flight.error = error
+            self._end(flight)
+            raise
+        flight.answers = {each.key: ready for each, ready in zip(wanted, answers, strict=True)}
+        self._end(flight)
+        return flight.answers
 
     async def _arrivals(self, flights: Iterable[_Flight], seconds: float) -> None:
         """Wait until all have landed, for so many seconds at most: on a future of this caller's own."""
@@ -166,12 +195,25 @@ class Flights:
         flight.has_departed = True
         if self._boarding.get(flight.trip) is flight:
             del self._boarding[flight.trip]
+        self._set_off(flight)
+
+    def _set_off(self, flight: _Flight) -> None:
         task = asyncio.ensure_future(self._fly(flight.trip, flight.wanted, flight.until))
         self._tasks.add(task)
         task.add_done_callback(partial(self._land, flight))
 
     def _land(self, flight: _Flight, task: asyncio.Task[Sequence[Ready]]) -> None:
         self._tasks.discard(task)
+        if task.cancelled():
+            flight.error = Fault(Reason.NODE_DRAINING)
+        elif error := task.exception():
+            flight.error = error
+        else:
+            flight.answers = {each.key: ready for each, ready in zip(flight.wanted, task.result(), strict=True)}
+        self._end(flight)
+
+    def _end(self, flight: _Flight) -> None:
+        """Take a flight from the boards, and tell those who wait for it."""
         self.in_flight -= len(flight.wanted)
         board = self._boards.get(flight.trip, {})
         for each in flight.wanted:
@@ -179,12 +221,6 @@ class Flights:
                 del board[each.key]
         if not board:
             self._boards.pop(flight.trip, None)
-        if task.cancelled():
-            flight.error = Fault(Reason.NODE_DRAINING)
-        elif error := task.exception():
-            flight.error = error
-        else:
-            flight.answers = {each.key: ready for each, ready in zip(flight.wanted, task.result(), strict=True)}
         flight.has_landed = True
         for waiting in flight.waiting:
             waiting.has_one()

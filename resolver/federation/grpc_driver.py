@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question, Reply
+from resolver.federation.talks import Talks
 from resolver.routes import Endpoint, Protocol
 from resolver.rpc.channels import ChannelSettings, Options, open_channel
 from resolver.rpc.errors import fault_of, fault_of_rpc_error
@@ -22,6 +23,7 @@ from resolver.wire import recursive_options, trace_steps
 
 _SERVICE: Final = "/topnode.resolver.v1.ResolverService"
 _BATCH: Final = "topnode.resolver.v1.ResolverService/BatchResolve"
+_STREAM: Final = "topnode.resolver.v1.ResolverService/StreamResolve"
 _TRACE_KEY: Final = "topnode-trace-bin"
 
 _KEEPALIVE: Final = Duration(10)
@@ -39,7 +41,7 @@ _OPTIONS: Final[Options] = (
 
 
 class GrpcDriver:
-    """Asks by BatchResolve over one channel."""
+    """Asks over one channel: by StreamResolve, in long calls, and by BatchResolve where that is not to be had."""
 
     def __init__(
         self, endpoint: Endpoint, tls: ClientTls | None, clock: Clock, verifier: AnswerVerifier | None = None
@@ -56,6 +58,7 @@ class GrpcDriver:
         self._verifier = verifier
         self._channel = open_channel(_target(endpoint), settings, _OPTIONS)
         self._batch: Any = self._channel.unary_unary(f"/{_BATCH}")
+        self._talks = Talks(self._channel.stream_stream(f"/{_STREAM}"))
         self._node: Any = self._channel.unary_unary(f"{_SERVICE}/GetNodeInfo")
 
     async def ask(self, question: Question) -> Reply:
@@ -68,26 +71,52 @@ class GrpcDriver:
                 signed=bool(question.signer),
             ),
         ).SerializeToString()
-        left = question.deadline - self._monotonic()
-        if left <= 0:
-            raise Fault(Reason.DEADLINE_SPENT)
-        call = self._batch(request, timeout=left)
+        left = self._left(question)
+        message = octets_pb2.StreamResolveRequestOctets(batch=request, within_ms=max(1, round(left * 1_000)))
+        said = await self._talks.send(message.SerializeToString(), left)
+        if said is not None:
+            return self._told(question, request, said)
+        call = self._batch(request, timeout=self._left(question))
         octets = await _called(call)
         if not (question.trace or question.signer):
             return Reply(_results(octets), Protocol.GRPC)
         beside = await call.trailing_metadata()
-        trust = self._trust(_octets_of(ANSWER_KEY, beside), question.signer, request, octets)
-        return Reply(_results(octets), Protocol.GRPC, _steps(beside) if question.trace else (), trust)
+        trust = self._trust(_octets_of(ANSWER_KEY, beside), question.signer, _BATCH, request, octets)
+        steps = _steps(_octets_of(_TRACE_KEY, beside)) if question.trace else ()
+        return Reply(_results(octets), Protocol.GRPC, steps, trust)
 
-    def _trust(self, envelope: bytes, signer: str, request: bytes, response: bytes) -> Trust:
+    def _left(self, question: Question) -> float:
+        """Give the seconds that are left for an answer.
+
+        Raises:
+            Fault: DEADLINE_SPENT.
+        """
+        left = question.deadline - self._monotonic()
+        if left <= 0:
+            raise Fault(Reason.DEADLINE_SPENT)
+        return left
+
+    def _told(self, question: Question, request: bytes, octets: bytes) -> Reply:
+        """Read what came in a long call."""
+        try:
+            said = octets_pb2.StreamResolveResponseOctets.FromString(octets)
+        except DecodeError:
+            raise Fault(Reason.CHILD_ANSWER_REFUSED, variables={"why": "malformed"}) from None
+        if said.HasField("error"):
+            raise fault_of(said.error)
+        trust = self._trust(said.signature, question.signer, _STREAM, request, said.batch)
+        return Reply(_results(said.batch), Protocol.GRPC, _steps(said.trace) if question.trace else (), trust)
+
+    def _trust(self, envelope: bytes, signer: str, method: str, request: bytes, response: bytes) -> Trust:
         if self._verifier is None or not signer:
             return Trust.UNKNOWN
-        return self._verifier.verdict(envelope, node=signer, method=_BATCH, request=request, response=response)
+        return self._verifier.verdict(envelope, node=signer, method=method, request=request, response=response)
 
     async def probe(self, within: float) -> None:
         await _called(self._node(b"", timeout=within))
 
     async def close(self, grace: float = 0) -> None:
+        self._talks.close()
         await self._channel.close(grace or None)
 
 
@@ -123,9 +152,9 @@ def _results(octets: bytes) -> list[bytes | Fault]:
     return [each.answer if each.HasField("answer") else fault_of(each.error) for each in response.results]
 
 
-def _steps(metadata: Any) -> list[Step]:
+def _steps(octets: bytes) -> list[Step]:
     try:
-        return trace_steps(_octets_of(_TRACE_KEY, metadata))
+        return trace_steps(octets)
     except DecodeError:
         # A trace is for the curious; an answer is not refused for it.
         return []

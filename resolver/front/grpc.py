@@ -25,8 +25,9 @@ from resolver.holders import Holders
 from resolver.query import NO_PATH, Asker, Mode, Query
 from resolver.routes import RouteTable
 from resolver.rpc.calls import Body, Calls, Context, Method, parse, too_large
-from resolver.rpc.errors import error_frame
+from resolver.rpc.errors import error_frame, status_of
 from resolver.rpc.serving import Server
+from resolver.rpc.turns import Turn
 from resolver.store import FORMAT, RecordReader
 from resolver.trace import Trace
 from resolver.trust.answers import ANSWER_KEY, AnswerSigner
@@ -134,6 +135,7 @@ class ResolverFront:
         methods = {
             "Resolve": self._hot(*resolve, asker_of),
             "BatchResolve": self._hot(*batch, asker_of),
+            "StreamResolve": server.turns.serve(self._turn(calls.method("StreamResolve"), asker_of)),
             "ListHandles": calls.serve("ListHandles", self._list_handles(asker_of)),
             "GetNodeInfo": calls.serve("GetNodeInfo", self._get_node_info),
         }
@@ -179,6 +181,35 @@ class ResolverFront:
             return answer
 
         return grpc.unary_unary_rpc_method_handler(call)
+
+    def _turn(self, method: Method, asker_of: AskerOf) -> Turn:
+        """Make what answers one message of StreamResolve: as BatchResolve, but that an error is an answer too."""
+        method_name = f"{SERVICE}/{method.name}"
+        resolve, monotonic = self._chain.resolve, self._clock.monotonic
+
+        async def turn(octets: bytes, context: Context) -> bytes:
+            began = monotonic()
+            query, said, batch = None, octets_pb2.StreamResolveResponseOctets(), b""
+            try:
+                if len(octets) > bounds.REQUEST_BYTES:
+                    raise too_large(octets)
+                request = parse(octets_pb2.StreamResolveRequestOctets, octets)
+                batch = request.batch
+                allowed = min(self._deadline, request.within_ms / 1_000 or self._deadline)
+                query = self._read_batch(batch, began + allowed, asker_of(context, octets))
+                answers = await resolve(query)
+                self._count(answers, query.mode)
+                said.batch = self._write_batch(answers)
+            except BaseException as error:  # noqa: BLE001 - the outermost; told apart there
+                said.error.CopyFrom(status_of(method.refuse(error, began)))
+            else:
+                method.ended(began)
+            if query and (query.trace or query.signed):
+                beside = dict(self._beside(query, method_name, batch, said.batch))
+                said.trace, said.signature = beside.get(TRACE_KEY, b""), beside.get(ANSWER_KEY, b"")
+            return said.SerializeToString()
+
+        return turn
 
     def _beside(self, query: Query, method: str, request: bytes, response: bytes) -> Metadata:
         """Give what goes beside an answer: its way, and a signature."""

@@ -82,18 +82,26 @@ class Method:
 
         An exception that nobody foresaw is logged under an id, and the caller is told the id only.
         """
-        self.ended(began)
-        if not isinstance(error, Exception):
-            # The caller went away or its deadline passed: nobody is left to be told.
-            self.refused["CANCELLED"] += 1
-            raise error
-        fault = error if isinstance(error, Fault) else self._mistake(error)
-        code = code_of(fault)
-        self.refused[code.name] += 1
+        fault = self.refuse(error, began)
         status = status_of(fault)
         # What was set already (the trace of a call that failed) goes with it.
         said: Any = context.trailing_metadata() or ()
-        await context.abort(code, status.message, (*said, (DETAILS_KEY, status.SerializeToString())))
+        await context.abort(code_of(fault), status.message, (*said, (DETAILS_KEY, status.SerializeToString())))
+
+    def refuse(self, error: BaseException, began: float) -> Fault:
+        """Count a call that was not answered, and give what its caller is told.
+
+        Raises:
+            BaseException: the error itself, where nobody is left to be told.
+        """
+        self.ended(began)
+        if not isinstance(error, Exception):
+            # The caller went away or its deadline passed.
+            self.refused["CANCELLED"] += 1
+            raise error
+        fault = error if isinstance(error, Fault) else self._mistake(error)
+        self.refused[code_of(fault).name] += 1
+        return fault
 
     def _mistake(self, error: Exception) -> Fault:
         request_id = secrets.token_hex(8)

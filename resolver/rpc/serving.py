@@ -13,6 +13,7 @@ from resolver.bounds import REQUEST_BYTES
 from resolver.errors import Fault, Reason
 from resolver.rpc.health import HEALTH_SERVICE, Health
 from resolver.rpc.tls import ServerTls, server_credentials
+from resolver.rpc.turns import Turns
 from resolver.units import Duration
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -71,6 +72,7 @@ class Server:
         self._server = grpc.aio.server(options=_options(settings))
         self._services: list[str] = []
         self._health = Health(frozenset())
+        self.turns = Turns()
         self.proves_clients = bool(settings.tls and settings.tls.client_ca)
         self.port = 0
 
@@ -104,6 +106,7 @@ class Server:
     async def drain(self) -> None:
         """Be unhealthy, take no new call, let those in flight finish within the grace, then end."""
         self._health.drain()
+        self.turns.drain()
         await self._server.stop(self._settings.drain_grace)
 
     async def stop(self) -> None:

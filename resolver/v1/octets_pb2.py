@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from resolver.v1 import resolver_pb2 as resolver_dot_v1_dot_resolver__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18resolver/v1/octets.proto\x12\x13topnode.resolver.v1\x1a\x17google/rpc/status.proto\x1a\x1aresolver/v1/resolver.proto\"Y\n\x14ResolveRequestOctets\x12\x12\n\nidentifier\x18\x01 \x01(\x0c\x12-\n\x07options\x18\x02 \x01(\x0b\x32\x1c.topnode.resolver.v1.Options\"_\n\x19\x42\x61tchResolveRequestOctets\x12\x13\n\x0bidentifiers\x18\x01 \x03(\x0c\x12-\n\x07options\x18\x02 \x01(\x0b\x32\x1c.topnode.resolver.v1.Options\"U\n\x1a\x42\x61tchResolveResponseOctets\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.topnode.resolver.v1.BatchResultOctets\"T\n\x11\x42\x61tchResultOctets\x12\x10\n\x06\x61nswer\x18\x01 \x01(\x0cH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06resultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18resolver/v1/octets.proto\x12\x13topnode.resolver.v1\x1a\x17google/rpc/status.proto\x1a\x1aresolver/v1/resolver.proto\"Y\n\x14ResolveRequestOctets\x12\x12\n\nidentifier\x18\x01 \x01(\x0c\x12-\n\x07options\x18\x02 \x01(\x0b\x32\x1c.topnode.resolver.v1.Options\"_\n\x19\x42\x61tchResolveRequestOctets\x12\x13\n\x0bidentifiers\x18\x01 \x03(\x0c\x12-\n\x07options\x18\x02 \x01(\x0b\x32\x1c.topnode.resolver.v1.Options\"U\n\x1a\x42\x61tchResolveResponseOctets\x12\x37\n\x07results\x18\x01 \x03(\x0b\x32&.topnode.resolver.v1.BatchResultOctets\"T\n\x11\x42\x61tchResultOctets\x12\x10\n\x06\x61nswer\x18\x01 \x01(\x0cH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\x08\n\x06result\">\n\x1aStreamResolveRequestOctets\x12\r\n\x05\x62\x61tch\x18\x01 \x01(\x0c\x12\x11\n\twithin_ms\x18\x02 \x01(\r\"\x7f\n\x1bStreamResolveResponseOctets\x12\x0f\n\x05\x62\x61tch\x18\x01 \x01(\x0cH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12\r\n\x05trace\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x42\x08\n\x06resultb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,4 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHRESOLVERESPONSEOCTETS']._serialized_end=375
   _globals['_BATCHRESULTOCTETS']._serialized_start=377
   _globals['_BATCHRESULTOCTETS']._serialized_end=461
+  _globals['_STREAMRESOLVEREQUESTOCTETS']._serialized_start=463
+  _globals['_STREAMRESOLVEREQUESTOCTETS']._serialized_end=525
+  _globals['_STREAMRESOLVERESPONSEOCTETS']._serialized_start=527
+  _globals['_STREAMRESOLVERESPONSEOCTETS']._serialized_end=654
 # @@protoc_insertion_point(module_scope)

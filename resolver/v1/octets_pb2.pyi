@@ -37,3 +37,23 @@ class BatchResultOctets(_message.Message):
     answer: bytes
     error: _status_pb2.Status
     def __init__(self, answer: _Optional[bytes] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
+
+class StreamResolveRequestOctets(_message.Message):
+    __slots__ = ("batch", "within_ms")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_MS_FIELD_NUMBER: _ClassVar[int]
+    batch: bytes
+    within_ms: int
+    def __init__(self, batch: _Optional[bytes] = ..., within_ms: _Optional[int] = ...) -> None: ...
+
+class StreamResolveResponseOctets(_message.Message):
+    __slots__ = ("batch", "error", "trace", "signature")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    batch: bytes
+    error: _status_pb2.Status
+    trace: bytes
+    signature: bytes
+    def __init__(self, batch: _Optional[bytes] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., trace: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...

@@ -131,6 +131,26 @@ class BatchResult(_message.Message):
     error: _status_pb2.Status
     def __init__(self, answer: _Optional[_Union[Answer, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
+class StreamResolveRequest(_message.Message):
+    __slots__ = ("batch", "within_ms")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    WITHIN_MS_FIELD_NUMBER: _ClassVar[int]
+    batch: BatchResolveRequest
+    within_ms: int
+    def __init__(self, batch: _Optional[_Union[BatchResolveRequest, _Mapping]] = ..., within_ms: _Optional[int] = ...) -> None: ...
+
+class StreamResolveResponse(_message.Message):
+    __slots__ = ("batch", "error", "trace", "signature")
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    TRACE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    batch: BatchResolveResponse
+    error: _status_pb2.Status
+    trace: Trace
+    signature: Envelope
+    def __init__(self, batch: _Optional[_Union[BatchResolveResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., trace: _Optional[_Union[Trace, _Mapping]] = ..., signature: _Optional[_Union[Envelope, _Mapping]] = ...) -> None: ...
+
 class Answer(_message.Message):
     __slots__ = ("outcome", "record", "referral", "standing", "provenance", "stale", "version", "takeover")
     OUTCOME_FIELD_NUMBER: _ClassVar[int]

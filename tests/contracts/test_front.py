@@ -35,7 +35,7 @@ from resolver.query import Asker, Mode, Query
 from resolver.routes import Hosting, Prefix, PrefixState, RouteTable
 from resolver.rpc.channels import ChannelSettings, open_channel
 from resolver.rpc.errors import fault_of, fault_of_rpc_error
-from resolver.rpc.serving import ServingSettings, build_server
+from resolver.rpc.serving import Server, ServingSettings, build_server
 from resolver.rpc.tls import ClientTls, ServerTls
 from resolver.store import FORMAT, Fetched, Listed
 from resolver.trust.actors import Key, Node, NodeState, NodeTable, Tier
@@ -198,8 +198,8 @@ class Running(Struct, frozen=True):
 Run = Callable[[Below], Any]
 
 
-@asynccontextmanager
-async def run_grpcio(below: Below) -> AsyncIterator[str]:
+def grpcio_server(below: Below) -> Server:
+    """Make the server of a grpcio front, which has not started."""
     server = build_server(below.serving)
     ResolverFront(
         chain=below.chain,
@@ -214,6 +214,12 @@ async def run_grpcio(below: Below) -> AsyncIterator[str]:
         clock=below.clock,
         registry=below.registry,
     ).add_to(server)
+    return server
+
+
+@asynccontextmanager
+async def run_grpcio(below: Below) -> AsyncIterator[str]:
+    server = grpcio_server(below)
     await server.start()
     try:
         yield f"127.0.0.1:{server.port}"
@@ -958,7 +964,7 @@ async def test_reflection_tells_the_service_as_callers_know_it(front: Running) -
     files = [FileDescriptorProto.FromString(octets) for octets in told.file_descriptor_response.file_descriptor_proto]
     (file,) = [each for each in files if each.service]
     methods = {method.name for method in file.service[0].method}
-    assert methods == {"Resolve", "BatchResolve", "ListHandles", "GetNodeInfo"}
+    assert methods == {"Resolve", "BatchResolve", "StreamResolve", "ListHandles", "GetNodeInfo"}
 
 
 async def test_health_answers_for_the_service(front: Running) -> None:

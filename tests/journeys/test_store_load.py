@@ -131,10 +131,11 @@ def test_a_load_that_was_killed_goes_on_and_nobody_writes_before_it_has_ended(
     wait_until(lambda: "The load first around the servers is not finished" in node.log.read_text())
     assert not _resolves(node, "88.1.7/SN-000001")
     loading.refused("LOAD_UNFINISHED", name="another", folder=site.folder / "elsewhere")
+    assert "16" in loading.refused("FILE_UNREADABLE", folder=site.folder / "elsewhere")
+
     loading.takes_records_and_fails()
     for authoritative in (False, True):
         assert not _resolves(node, f"88.1.7/SN-{2 + authoritative:06}", authoritative=authoritative)
-    assert "16" in loading.refused("FILE_UNREADABLE", folder=site.folder / "elsewhere")
 
     child = started(*loading.command())
     output, errors = child.communicate(timeout=300)

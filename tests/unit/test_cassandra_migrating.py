@@ -30,7 +30,9 @@ def test_files_are_numbered_without_a_gap_and_can_be_applied_again() -> None:
 
 
 def test_every_statement_asks_a_table_that_is_made() -> None:
-    made = set(re.findall(r"EXISTS (\w+)", "".join(text for each in migrations() for text in each.statements)))
+    made = set(
+        re.findall(r"TABLE IF NOT EXISTS (\w+)", "".join(text for each in migrations() for text in each.statements))
+    )
     asked = {re.findall(r"(?:FROM|INTO|UPDATE) (\w+)", each.cql)[0] for each in ALL}
     assert asked == made
 

@@ -214,10 +214,15 @@ async def test_not_here_is_not_kept_and_authoritative_passes_every_cache() -> No
 async def test_what_several_ask_at_once_is_asked_once() -> None:
     two = await Two().start()
     two.child.seconds = 0.02
-    answers = await asyncio.gather(*(two.top.answer("88.1.5/A") for _ in range(20)), two.top.answer("88.1/NO"))
-    assert len(two.child.asked) == 1
+    answers = await asyncio.gather(
+        *(two.top.answer("88.1.5/A") for _ in range(20)), *(two.top.answer(f"88.1/NO{number}") for number in range(9))
+    )
+    # Who came first asked for himself; all others went together.
+    assert [len(question.identifiers) for question in two.child.asked] == [1, 9]
     assert {answer.outcome for answer in answers} == {Outcome.FOUND, Outcome.ABSENT}
     assert two.top.sample("topnode_federation_joined_total") == 19
+    assert await two.top.answers("88.1/NO9") == await two.top.answers("88.1/NO9")
+    assert len(two.child.asked) == 3
     assert two.top.sample("topnode_federation_in_flight_identifiers") == 0
 
 
@@ -229,7 +234,23 @@ async def test_a_caller_that_leaves_ends_nobody_elses_flight() -> None:
     await asyncio.sleep(0.01)
     first.cancel()
     assert (await second).outcome is Outcome.FOUND
-    assert len(two.child.asked) == 1
+    # Who asked for himself took his question with him, and it was asked again for who waited for it.
+    assert len(two.child.asked) == 2
+    assert two.top.sample("topnode_federation_in_flight_identifiers") == 0
+
+
+async def test_a_caller_that_leaves_alone_leaves_nothing_behind() -> None:
+    two = await Two().start()
+    two.child.seconds = 30
+    first = asyncio.ensure_future(two.top.answers("88.1.5/A", seconds=60))
+    await asyncio.sleep(0.01)
+    assert two.top.sample("topnode_federation_in_flight_identifiers") == 1
+    first.cancel()
+    await asyncio.wait((first,))
+    assert two.top.sample("topnode_federation_in_flight_identifiers") == 0
+    two.child.seconds = 0
+    assert (await two.top.answer("88.1.5/A")).outcome is Outcome.FOUND
+    assert len(two.child.asked) == 2
 
 
 async def test_who_has_time_does_not_board_with_who_is_in_a_hurry() -> None:
@@ -501,7 +522,10 @@ async def test_a_childs_trace_is_cut_to_what_callers_take() -> None:
 async def test_closing_ends_what_is_in_the_air() -> None:
     two = await Two().start()
     two.child.seconds = 30
-    asked = asyncio.ensure_future(two.top.answers("88.1.5/A", seconds=60))
+    alone, gathered = (asyncio.ensure_future(two.top.answers(name, seconds=60)) for name in ("88.1.5/A", "88.1.5/B"))
     await asyncio.sleep(0.01)
     await two.top.chain.close()
-    assert await asked == [Reason.NODE_DRAINING]
+    assert await gathered == [Reason.NODE_DRAINING]
+    # This one is its caller's, and ends with that or with the connection.
+    alone.cancel()
+    await asyncio.wait((alone,))
