@@ -210,7 +210,7 @@ def _bundles(commit: Commit, first: int) -> Iterator[Bundle]:
     yield [(MAKE_HEAD, (f"{time.perf_counter()}",))]
     yield from applying.changes(redos, first, spans, answers_kept=ANSWERS_KEPT)
     yield applying.drop_redo(first, 1)
-    yield [(PUT_WATERMARK, (JOURNAL, first, b"", first))]
+    yield [(PUT_WATERMARK, (JOURNAL, first, b"", 0, first))]
 
 
 class _Bare:

@@ -174,7 +174,7 @@ def _share(
 def _federation(
     settings: FederationSettings, memory: MemoryCache, nodes: NodeTable, clock: Clock, registry: CollectorRegistry
 ) -> chain.Federation:
-    verifier = AnswerVerifier(nodes, clock) if settings.signed else None
+    verifier = AnswerVerifier(nodes) if settings.signed else None
     drivers = Drivers({Protocol.GRPC: lambda endpoint: GrpcDriver(endpoint, settings.tls, clock, verifier)})
     answers = MemoryCache(settings.cache, None)
     memory.tell_other("child", answers)

@@ -346,14 +346,25 @@ def path_from_wire(message: pb.Path) -> Path:
     return Path(tuple(message.visited[: HOPS_MAX + 1]), message.hops_left)
 
 
+def recursive_options(path: Path, *, authoritative: bool, trace: bool, nonce: bytes = b"") -> pb.Options:
+    """Say what a node wants of the node below: the whole answer, from wherever it lies. Not to be changed.
+
+    With a nonce the answer is to be signed.
+    """
+    options = _plain_options(path, authoritative=authoritative, trace=trace)
+    if not nonce:
+        return options
+    signed = pb.Options(signed=True, nonce=nonce)
+    signed.MergeFrom(options)
+    return signed
+
+
 @lru_cache(1_024)
-def recursive_options(path: Path, *, authoritative: bool, trace: bool, signed: bool = False) -> pb.Options:
-    """Say what a node wants of the node below: the whole answer, from wherever it lies. Not to be changed."""
+def _plain_options(path: Path, *, authoritative: bool, trace: bool) -> pb.Options:
     return pb.Options(
         mode=pb.MODE_RECURSIVE,
         authoritative=authoritative,
         trace=trace,
-        signed=signed,
         path=pb.Path(visited=path.visited, hops_left=path.hops_left),
     )
 

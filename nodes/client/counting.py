@@ -36,7 +36,7 @@ class DayCounts(Struct, frozen=True):
 
 
 class Sent(Struct, frozen=True):
-    """What was reported: reports, rows that were taken, and rows that were refused for good."""
+    """What was reported: reports, rows that were taken, and rows that were refused, also for now."""
 
     reports: int
     rows: int

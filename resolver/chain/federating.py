@@ -242,10 +242,7 @@ class Federating:
         trips = {Trip(child, path, self._following.applied): wanted for child, wanted in parts.items()}
         if query.trace or not query.is_shared:
             return await self._fly_alone(query, trips, until)
-        try:
-            answers = await self._flights.take(trips, until)
-        except Fault as fault:
-            return _all_failed(parts, fault.with_traceback(None))
+        answers = await self._flights.take(trips, until)
         if len(answers) < sum(map(len, parts.values())):
             for child, wanted in parts.items():
                 late = Failed(fault=_late(child))

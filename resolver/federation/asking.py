@@ -1,4 +1,4 @@
-"""Asking a child for a batch: the question is sent, the answers are checked, referrals further down are followed."""
+"""Asking a child for a batch: the question is sent, the answers are checked, referrals that lead on are followed."""
 
 import asyncio
 from collections.abc import Sequence

@@ -4,6 +4,7 @@ A child answers for what it was asked, below prefixes delegated to it, and for n
 than this node believes it is cut, and what only some may read is left out, whoever the child took this node for.
 """
 
+import math
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -26,6 +27,7 @@ _ANSWER_BYTES: Final = RECORD_BYTES + 16_384
 _PUBLIC_READ: Final = int(Permission.PUBLIC_READ)
 _PROTOCOLS: Final = {int(each): pb.Protocol.Name(int(each)) for each in Protocol}
 _OUTCOMES: Final = frozenset((FOUND, ABSENT, NOT_HERE, REFERRAL))
+_STANDINGS: Final = frozenset((0, *map(int, Standing)))
 _WITHOUT_RECORD: Final = frozenset((NOT_HERE, REFERRAL))
 _AUTHORITATIVE: Final = int(Standing.AUTHORITATIVE)
 _CACHED: Final = int(Standing.CACHED)
@@ -66,7 +68,7 @@ class Said(Struct, frozen=True, gc=False):
 
 
 class Deeper(Struct, frozen=True):
-    """The child names a node below itself; `said` is that as an answer."""
+    """The child names another node, further down or with the same prefix; `said` is that as an answer."""
 
     referral: Referral
     said: Said
@@ -97,7 +99,7 @@ def check(octets: bytes, wanted: Wanted, terms: Terms) -> Said | Deeper | Refuse
 def _wrong_record(message: pb.Answer, wanted: Wanted) -> str:
     """Say what is wrong with outcome and record; empty: nothing."""
     outcome = message.outcome
-    if outcome not in _OUTCOMES or message.standing > _CACHED:
+    if outcome not in _OUTCOMES or message.standing not in _STANDINGS:
         return "malformed"
     has_record = message.HasField("record")
     if outcome in _WITHOUT_RECORD:
@@ -187,13 +189,24 @@ def _keep_for(message: pb.Answer, terms: Terms) -> float:
     if is_forged or message.stale or message.takeover or message.standing not in _KEPT:
         return 0.0
     if message.outcome == FOUND:
-        longest = terms.positive_for
+        longest = min([terms.positive_for, *(_lifetime(value, terms.now) for value in message.record.values)])
     elif message.outcome == ABSENT:
         longest = terms.absent_for
     else:
         return 0.0
     expires_at = message.provenance.expires_at
-    return max(0.0, min(longest, expires_at - terms.now)) if expires_at else longest
+    return max(0.0, min(longest, expires_at - terms.now) if expires_at else longest)
+
+
+def _lifetime(value: pb.Value, now: float) -> float:
+    """Tell for how many seconds a value may be kept (RFC 3651 section 3.1, TTL)."""
+    match value.WhichOneof("lifetime"):
+        case "ttl_seconds":
+            return value.ttl_seconds
+        case "expires_at":
+            return value.expires_at - now
+        case _:
+            return math.inf
 
 
 def _keep_public(record: pb.Record) -> None:

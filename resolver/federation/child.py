@@ -25,7 +25,8 @@ ATTEMPTS: Final = 3
 _RETRY_AFTER: Final = 1.0
 """Seconds after which a caller may try again: by then a child that has come back was probed."""
 
-_SPARE_MAX: Final = 10.0
+_SPARE_MAX: Final = 100.0
+"""Identifiers that may be asked for a second time in a row. What is larger than that is never sent twice."""
 
 
 class Ledger:
@@ -146,7 +147,7 @@ class Child:
         up = []
         for endpoint in self._endpoints:
             if endpoint.is_down:
-                endpoint.wanted = True
+                endpoint.want.set()
             else:
                 up.append(endpoint)
         if len(up) > 1:
@@ -155,7 +156,7 @@ class Child:
 
     async def _over(self, candidates: Sequence[ChildEndpoint], question: Question) -> Reply:
         """Ask one endpoint after the other until one answers."""
-        self._spare = min(_SPARE_MAX, self._spare + self._hedge_share)
+        self._spare = min(_SPARE_MAX, self._spare + self._hedge_share * len(question.identifiers))
         last: Fault | None = None
         for place, endpoint in enumerate(candidates):
             others = candidates[place + 1 :]
@@ -176,16 +177,16 @@ class Child:
 
     async def _hedged(self, endpoint: ChildEndpoint, spare: ChildEndpoint, question: Question) -> Reply:
         """Ask, and a second time when the answer is late and the budget allows: the first answer counts."""
-        late_after = endpoint.latencies.late_after
-        if late_after is None or self._spare < 1 or question.deadline - self._monotonic() <= late_after:
+        late_after, count = endpoint.latencies.late_after, len(question.identifiers)
+        if late_after is None or self._spare < count or question.deadline - self._monotonic() <= late_after:
             return await endpoint.ask(question)
-        return await _Hedge(endpoint, spare, question, self._spend).first(late_after)
+        return await _Hedge(endpoint, spare, question, lambda: self._spend(count)).first(late_after)
 
-    def _spend(self) -> bool:
-        """Take a second attempt out of the budget, if there is one in it."""
-        if self._spare < 1:
+    def _spend(self, count: int) -> bool:
+        """Take a second attempt at so many identifiers out of the budget, if there is as much in it."""
+        if self._spare < count:
             return False
-        self._spare -= 1
+        self._spare -= count
         self._ledger.hedges += 1
         return True
 

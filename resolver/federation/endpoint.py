@@ -22,7 +22,7 @@ PROBE_WITHIN: Final = 2.0
 """Seconds for a probe."""
 
 PROBES_UNASKED: Final = 20
-"""After so many probes during which nobody wanted the endpoint, it is left in peace until somebody does."""
+"""After so many probes during which nobody wanted the endpoint, the next one waits until somebody does."""
 
 _GRACE: Final = 2.0
 """Seconds for what is in flight over a connection that is given up."""
@@ -43,14 +43,17 @@ def is_trouble(fault: Fault) -> bool:
 
 
 class ChildEndpoint:
-    """Asks over one endpoint. `route` is where it is; `wanted` tells that a caller would have asked it while down."""
+    """Asks over one endpoint. `route` is where it is; `want` is told that a caller would have asked it while down."""
 
-    def __init__(self, route: Endpoint, *, drivers: Drivers, clock: Clock) -> None:
+    def __init__(
+        self, route: Endpoint, *, drivers: Drivers, clock: Clock, probes_unasked: int = PROBES_UNASKED
+    ) -> None:
         self.route = route
         self.in_flight = 0
-        self.wanted = False
+        self.want = asyncio.Event()
         self.latencies = Latencies()
         self._drivers = drivers
+        self._probes_unasked = probes_unasked
         self._monotonic = clock.monotonic
         self._breaker = Breaker()
         self._driver: Driver | None = None
@@ -113,10 +116,13 @@ class ChildEndpoint:
         self._give_up()
         unasked = 0
         while self._breaker.is_open:
-            await asyncio.sleep(self._breaker.rest())
-            unasked = 0 if self.wanted else unasked + 1
-            self.wanted = False
-            if unasked > PROBES_UNASKED or await self._is_well():
+            if unasked < self._probes_unasked:
+                await asyncio.sleep(self._breaker.rest())
+            else:
+                await self.want.wait()
+            unasked = 0 if self.want.is_set() else unasked + 1
+            self.want.clear()
+            if await self._is_well():
                 self._breaker.close()
         _log.info("the endpoint %s:%d is asked again", self.route.address, self.route.port)
 

@@ -1,21 +1,24 @@
 """One batch to each child in a turn of the event loop, and one flight for what several callers want at once.
 
-Like the link that gathers, for children: a flight has its own deadline, and no caller ends it. What came by different
-ways is never merged: a question that runs in a ring would wait for itself.
+Like the link that gathers, for children. What came by different ways is never merged: a question that runs in a ring
+would wait for itself.
 
 Who finds nothing in the air to a child flies at once and by himself, without a task and a turn of the loop for it.
-Who comes meanwhile is gathered: so single questions are answered soonest, and many go together.
+Who comes meanwhile is gathered, and such a flight has its own deadline and is ended by no caller: so single questions
+are answered soonest, and many go together.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
+import prometheus_client
 from msgspec import Struct
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Gauge
 
-from resolver.answer import Ready
+from resolver.answer import Failed, Ready
 from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
@@ -74,12 +77,18 @@ class _Flight:
         self.answers: dict[bytes, Ready] = {}
         self.error: BaseException | None = None
 
-    def check(self) -> None:
-        """Raise what ended it without answers: a Fault afresh for each who waited."""
+    def given(self, keys: Sequence[bytes]) -> dict[bytes, Ready]:
+        """Give the answers to these keys that it has brought, once it has landed; what ended it is a failure of each.
+
+        Raises:
+            Exception: it ended by a mistake.
+        """
         if isinstance(self.error, Fault):
-            raise self.error.anew()
+            failed = Failed(fault=self.error.anew())
+            return dict.fromkeys(keys, failed)
         if self.error:
             raise self.error
+        return {key: self.answers[key] for key in keys if key in self.answers}
 
 
 class Flights:
@@ -87,7 +96,7 @@ class Flights:
 
     def __init__(self, fly: Fly, *, identifiers: int, clock: Clock, registry: CollectorRegistry) -> None:
         self.in_flight = 0
-        self._joined = Counter(
+        self._joined = prometheus_client.Counter(
             "topnode_federation_joined_total",
             "Identifiers that a child was being asked for already.",
             registry=registry,
@@ -98,6 +107,7 @@ class Flights:
         in_flight.set_function(lambda: self.in_flight)
         self._fly = fly
         self._identifiers_max = identifiers
+        self._of_child: Counter[Child] = Counter()
         self._monotonic = clock.monotonic
         self._boards: dict[Trip, dict[bytes, _Flight]] = {}
         self._boarding: dict[Trip, _Flight] = {}
@@ -106,31 +116,36 @@ class Flights:
     async def take(self, trips: Mapping[Trip, Sequence[Wanted]], until: float) -> dict[bytes, Ready]:
         """Give what is answered by then (monotonic), by key; a key that is missing was not.
 
-        Raises:
-            Fault: TOO_MANY_IN_FLIGHT, NODE_DRAINING.
+        Of a child of which too much is asked already, TOO_MANY_IN_FLIGHT is the answer.
         """
-        count = sum(map(len, trips.values()))
-        if self.in_flight + count > self._identifiers_max:
-            raise Fault(Reason.TOO_MANY_IN_FLIGHT, retry_after=_RETRY_AFTER)
         if len(trips) == 1:
             ((trip, wanted),) = trips.items()
-            if trip not in self._boards:
+            if trip not in self._boards and self._has_room(trip.child, len(wanted)):
                 return await self._fly_oneself(trip, wanted, until)
         now = self._monotonic()
+        answers: dict[bytes, Ready] = {}
         seats: dict[_Flight, list[bytes]] = {}
         for trip, wanted in trips.items():
+            if not self._has_room(trip.child, len(wanted)):
+                busy = Failed(fault=Fault(Reason.TOO_MANY_IN_FLIGHT, retry_after=_RETRY_AFTER))
+                answers.update((each.key, busy) for each in wanted)
+                continue
             for each in wanted:
                 seats.setdefault(self._flight_for(trip, each, until, now), []).append(each.key)
-        await self._arrivals(seats, until - now)
-        answers: dict[bytes, Ready] = {}
+        if seats:
+            await self._arrivals(seats, until - now)
         for flight, keys in seats.items():
             if flight.has_landed:
-                flight.check()
-                answers.update((key, flight.answers[key]) for key in keys)
+                answers |= flight.given(keys)
         return answers
 
+    def _has_room(self, child: Child, count: int) -> bool:
+        """May so many more be asked? Half of all is for others than this child."""
+        limit = self._identifiers_max
+        return self.in_flight + count <= limit and 2 * (self._of_child[child] + count) <= limit
+
     async def close(self) -> None:
-        """End what is in the air: nobody waits for it any more."""
+        """End what is in the air, but for those who fly themselves: they end with their callers."""
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -141,11 +156,11 @@ class Flights:
         flight = _Flight(trip)
         flight.has_departed, flight.until, flight.wanted = True, until, list(wanted)
         self._boards[trip] = dict.fromkeys([each.key for each in wanted], flight)
-        self.in_flight += len(wanted)
+        self._count(trip.child, len(wanted))
         try:
             answers = await self._fly(trip, wanted, until)
         except asyncio.CancelledError:
-            if flight.waiting:
+            if any(not each.future.done() for each in flight.waiting):
                 self._set_off(flight)
             else:
                 self._end(flight)
@@ -154,7 +169,7 @@ class Flights:
             flight.error = error
             self._end(flight)
             raise
-        flight.answers = {each.key: ready for each, ready in zip(wanted, answers, strict=True)}
+        flight.answers = {each.key: ready for each, ready in zip(wanted, answers, strict=False)}
         self._end(flight)
         return flight.answers
 
@@ -188,8 +203,14 @@ class Flights:
         flight.until = max(flight.until, until)
         flight.wanted.append(wanted)
         board[wanted.key] = flight
-        self.in_flight += 1
+        self._count(trip.child, 1)
         return flight
+
+    def _count(self, child: Child, more: int) -> None:
+        self.in_flight += more
+        self._of_child[child] += more
+        if not self._of_child[child]:
+            del self._of_child[child]
 
     def _depart(self, flight: _Flight) -> None:
         flight.has_departed = True
@@ -209,12 +230,12 @@ class Flights:
         elif error := task.exception():
             flight.error = error
         else:
-            flight.answers = {each.key: ready for each, ready in zip(flight.wanted, task.result(), strict=True)}
+            flight.answers = {each.key: ready for each, ready in zip(flight.wanted, task.result(), strict=False)}
         self._end(flight)
 
     def _end(self, flight: _Flight) -> None:
         """Take a flight from the boards, and tell those who wait for it."""
-        self.in_flight -= len(flight.wanted)
+        self._count(flight.trip.child, -len(flight.wanted))
         board = self._boards.get(flight.trip, {})
         for each in flight.wanted:
             if board.get(each.key) is flight:

@@ -1,6 +1,7 @@
 """The driver for nodes of this project: gRPC, with answers left as the bytes that came."""
 
 import asyncio
+import secrets
 from typing import Any, Final
 
 import grpc
@@ -26,8 +27,11 @@ _BATCH: Final = "topnode.resolver.v1.ResolverService/BatchResolve"
 _STREAM: Final = "topnode.resolver.v1.ResolverService/StreamResolve"
 _TRACE_KEY: Final = "topnode-trace-bin"
 
-_KEEPALIVE: Final = Duration(10)
-"""What servers of this project take without sending a client away."""
+NONCE_BYTES: Final = 16
+"""Of each question to which a signed answer is wanted."""
+
+_KEEPALIVE: Final = Duration(15)
+"""Seldom enough for servers of this project, which send a client away that asks more than every ten seconds."""
 
 _OPTIONS: Final[Options] = (
     # A connection of its own: one that was given up must not come back through gRPC's pool.
@@ -56,9 +60,10 @@ class GrpcDriver:
             settings = ChannelSettings(tls=tls or ClientTls(), tls_name=endpoint.tls_name, keepalive=_KEEPALIVE)
         self._monotonic = clock.monotonic
         self._verifier = verifier
+        self._is_closed = False
         self._channel = open_channel(_target(endpoint), settings, _OPTIONS)
         self._batch: Any = self._channel.unary_unary(f"/{_BATCH}")
-        self._talks = Talks(self._channel.stream_stream(f"/{_STREAM}"))
+        self._talks = Talks(self._channel.stream_stream(f"/{_STREAM}"), clock)
         self._node: Any = self._channel.unary_unary(f"{_SERVICE}/GetNodeInfo")
 
     async def ask(self, question: Question) -> Reply:
@@ -68,7 +73,7 @@ class GrpcDriver:
                 question.path,
                 authoritative=question.authoritative,
                 trace=question.trace,
-                signed=bool(question.signer),
+                nonce=secrets.token_bytes(NONCE_BYTES) if question.signer else b"",
             ),
         ).SerializeToString()
         left = self._left(question)
@@ -76,6 +81,8 @@ class GrpcDriver:
         said = await self._talks.send(message.SerializeToString(), left)
         if said is not None:
             return self._told(question, request, said)
+        if self._is_closed:
+            raise Fault(Reason.NODE_UNREACHABLE, "The connection was given up.")
         call = self._batch(request, timeout=self._left(question))
         octets = await _called(call)
         if not (question.trace or question.signer):
@@ -116,6 +123,7 @@ class GrpcDriver:
         await _called(self._node(b"", timeout=within))
 
     async def close(self, grace: float = 0) -> None:
+        self._is_closed = True
         self._talks.close()
         await self._channel.close(grace or None)
 

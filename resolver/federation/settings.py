@@ -48,17 +48,17 @@ class FederationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Calls that may wait for one of these to end; more fail at once."""
 
     identifiers: int = 100_000
-    """Identifiers that are asked of children at once, in all calls together."""
+    """Identifiers that are asked of children at once, in all calls together; half as many of one child."""
 
     hedge_percent: int = 5
-    """A call that takes longer than 95 of 100 is sent once more, for this part of all calls at most; 0: never."""
+    """A call that takes longer than 95 of 100 is sent once more, for this part of identifiers at most; 0: never."""
 
     signed: bool = False
     """Have children sign what they answer, with the keys that they are registered with; each answer tells what came
     of it. It costs a signature for each call there, and its verification here: about 0.1 ms each."""
 
     follow_referrals: bool = True
-    """Follow a child that names the node below it instead of asking that itself. The address is the child's word:
+    """Follow a child that names another node instead of asking that itself. The address is the child's word:
     turn this off where this machine reaches what children should not."""
 
     tls: ClientTls | None = None
@@ -77,7 +77,7 @@ class FederationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_field
                 raise Fault(Reason.SETTING_INVALID, "There is room for one at least.", field=field)
         if self.waiting < 0:
             raise Fault(Reason.SETTING_INVALID, "A number of calls is not negative.", field="waiting")
-        if self.identifiers < BATCH_IDENTIFIERS:
-            raise Fault(Reason.SETTING_INVALID, "At least one whole batch must fit (1,000).", field="identifiers")
+        if self.identifiers < 2 * BATCH_IDENTIFIERS:
+            raise Fault(Reason.SETTING_INVALID, "At least two whole batches must fit (2,000).", field="identifiers")
         if not 0 <= self.hedge_percent <= 100:
             raise Fault(Reason.SETTING_INVALID, "A part of all calls is 0 to 100.", field="hedge_percent")

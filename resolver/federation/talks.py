@@ -10,11 +10,17 @@ from typing import Any, Final
 
 import grpc
 
+from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.rpc.errors import fault_of_rpc_error
 
 TALKS: Final = 16
 """Long calls that are open at once, at most."""
+
+TALK_SECONDS: Final = 60.0
+"""How long a long call is gone on with: the next one may find another connection, where the child wants this to end.
+
+So long, too, a child is not asked again whether it knows long calls."""
 
 
 class Talks:
@@ -24,11 +30,13 @@ class Talks:
     unless the child was not reached at all. Nothing is tried again here.
     """
 
-    def __init__(self, open_call: Callable[[], Any]) -> None:
+    def __init__(self, open_call: Callable[[], Any], clock: Clock) -> None:
         self._open_call = open_call
+        self._monotonic = clock.monotonic
         self._idle: list[_Talk] = []
         self._busy = 0
-        self._is_known = True
+        self._begin_from = float("-inf")
+        self._is_closed = False
 
     async def send(self, message: bytes, within: float) -> bytes | None:
         """Give the answer to a message; None where it is to be asked in another way.
@@ -36,44 +44,60 @@ class Talks:
         Raises:
             Fault: DEADLINE_SPENT, or what gRPC says of the call.
         """
-        if self._idle:
-            talk = self._idle.pop()
-        elif self._is_known and self._busy < TALKS:
-            talk = _Talk(self._open_call())
-        else:
+        talk = self._talk()
+        if talk is None:
             return None
         self._busy += 1
         try:
             answer = await talk.send(message, within)
         except grpc.aio.AioRpcError as error:
             code = error.code()
-            self._is_known &= code is not grpc.StatusCode.UNIMPLEMENTED
-            if code is grpc.StatusCode.UNAVAILABLE and not talk.has_answered:
+            if code is grpc.StatusCode.UNIMPLEMENTED:
+                self._begin_from = self._monotonic() + TALK_SECONDS
+            elif code is grpc.StatusCode.UNAVAILABLE and not talk.has_answered:
                 raise fault_of_rpc_error(error) from None
             # What a child says of a question stands in messages: this is the end of the call, whatever it was.
             return None
         finally:
             self._busy -= 1
             if talk.is_idle:
-                self._idle.append(talk)
+                self._put_back(talk)
         return answer
 
     def close(self) -> None:
         """Begin no further call, and end those that nobody waits for."""
-        self._is_known = False
+        self._begin_from, self._is_closed = float("inf"), True
         while self._idle:
             self._idle.pop().close()
 
+    def _talk(self) -> "_Talk | None":
+        """Give a long call that nobody uses, the one that was used last, or a new one where there may be one more."""
+        now = self._monotonic()
+        while self._idle:
+            talk = self._idle.pop()
+            if now < talk.until:
+                return talk
+            talk.close()
+        if self._busy >= TALKS or now < self._begin_from:
+            return None
+        return _Talk(self._open_call(), now + TALK_SECONDS)
+
+    def _put_back(self, talk: "_Talk") -> None:
+        if self._is_closed:
+            talk.close()
+        else:
+            self._idle.append(talk)
+
 
 class _Talk:
-    """One long call."""
+    """One long call, to be gone on with until then (monotonic)."""
 
-    __slots__ = ("_call", "_is_late", "has_answered", "is_idle")
+    __slots__ = ("_call", "has_answered", "is_idle", "until")
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
-        self._is_late = False
+    def __init__(self, call: Any, until: float) -> None:
+        self.until = until
         self.has_answered = self.is_idle = False
+        self._call = call
 
     async def send(self, message: bytes, within: float) -> bytes | None:
         """Give the answer to a message; None where the child has ended the call instead.
@@ -82,10 +106,13 @@ class _Talk:
         """
         self.is_idle = False
         call = self._call
-        timer = asyncio.get_running_loop().call_later(within, self._give_up)
         try:
-            await call.write(message)
-            answer: bytes | Any = await call.read()
+            # It cancels whoever waits, and not only the call: gRPC forgets who waits for a connection to be made.
+            async with asyncio.timeout(within):
+                await call.write(message)
+                answer: Any = await call.read()
+        except TimeoutError:
+            raise Fault(Reason.DEADLINE_SPENT) from None
         except asyncio.InvalidStateError:
             # It was over before the message was sent.
             return None
@@ -93,9 +120,7 @@ class _Talk:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # Not this task was cancelled, but the call: by the timer, or with the channel.
-            if self._is_late:
-                raise Fault(Reason.DEADLINE_SPENT) from None
+            # Not this task was cancelled: the channel was closed under the call.
             raise Fault(Reason.NODE_UNREACHABLE, "The connection was given up.") from None
         else:
             if answer is grpc.aio.EOF:
@@ -103,14 +128,9 @@ class _Talk:
             self.has_answered = self.is_idle = True
             return bytes(answer)
         finally:
-            timer.cancel()
             if not self.is_idle:
                 call.cancel()
 
     def close(self) -> None:
         """End it."""
-        self._call.cancel()
-
-    def _give_up(self) -> None:
-        self._is_late = True
         self._call.cancel()

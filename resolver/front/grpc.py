@@ -135,7 +135,7 @@ class ResolverFront:
         methods = {
             "Resolve": self._hot(*resolve, asker_of),
             "BatchResolve": self._hot(*batch, asker_of),
-            "StreamResolve": server.turns.serve(self._turn(calls.method("StreamResolve"), asker_of)),
+            "StreamResolve": server.turns.serve(calls.method("StreamResolve"), self._turn(asker_of), _refusal),
             "ListHandles": calls.serve("ListHandles", self._list_handles(asker_of)),
             "GetNodeInfo": calls.serve("GetNodeInfo", self._get_node_info),
         }
@@ -182,30 +182,22 @@ class ResolverFront:
 
         return grpc.unary_unary_rpc_method_handler(call)
 
-    def _turn(self, method: Method, asker_of: AskerOf) -> Turn:
-        """Make what answers one message of StreamResolve: as BatchResolve, but that an error is an answer too."""
-        method_name = f"{SERVICE}/{method.name}"
+    def _turn(self, asker_of: AskerOf) -> Turn:
+        """Make what answers one message of StreamResolve, as BatchResolve does."""
         resolve, monotonic = self._chain.resolve, self._clock.monotonic
 
         async def turn(octets: bytes, context: Context) -> bytes:
             began = monotonic()
-            query, said, batch = None, octets_pb2.StreamResolveResponseOctets(), b""
-            try:
-                if len(octets) > bounds.REQUEST_BYTES:
-                    raise too_large(octets)
-                request = parse(octets_pb2.StreamResolveRequestOctets, octets)
-                batch = request.batch
-                allowed = min(self._deadline, request.within_ms / 1_000 or self._deadline)
-                query = self._read_batch(batch, began + allowed, asker_of(context, octets))
-                answers = await resolve(query)
-                self._count(answers, query.mode)
-                said.batch = self._write_batch(answers)
-            except BaseException as error:  # noqa: BLE001 - the outermost; told apart there
-                said.error.CopyFrom(status_of(method.refuse(error, began)))
-            else:
-                method.ended(began)
-            if query and (query.trace or query.signed):
-                beside = dict(self._beside(query, method_name, batch, said.batch))
+            if len(octets) > bounds.REQUEST_BYTES:
+                raise too_large(octets)
+            request = parse(octets_pb2.StreamResolveRequestOctets, octets)
+            allowed = min(self._deadline, request.within_ms / 1_000 or self._deadline)
+            query = self._read_batch(request.batch, began + allowed, asker_of(context, octets))
+            answers = await resolve(query)
+            self._count(answers, query.mode)
+            said = octets_pb2.StreamResolveResponseOctets(batch=self._write_batch(answers))
+            if query.trace or query.signed:
+                beside = dict(self._beside(query, f"{SERVICE}/StreamResolve", request.batch, said.batch))
                 said.trace, said.signature = beside.get(TRACE_KEY, b""), beside.get(ANSWER_KEY, b"")
             return said.SerializeToString()
 
@@ -309,6 +301,12 @@ def _fill_errors(frames: list[bytes], answers: Sequence[Ready]) -> None:
     for position, ready in enumerate(answers):
         if isinstance(ready, Failed):
             frames[position] = error_frame(ready.fault.anew(field=field_of(position)))
+
+
+def _refusal(fault: Fault) -> bytes:
+    said = octets_pb2.StreamResolveResponseOctets()
+    said.error.CopyFrom(status_of(fault))
+    return said.SerializeToString()
 
 
 def _uncounted(_answers: Sequence[Ready], _mode: Mode) -> None:

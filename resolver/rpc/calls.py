@@ -65,11 +65,11 @@ class Method:
         self.refused: Counter[str] = Counter()
         self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
         self.seconds = 0.0
-        self._monotonic = clock.monotonic
+        self.monotonic = clock.monotonic
 
     def ended(self, began: float) -> None:
         """Count a call, whose code is OK unless it is counted as refused too."""
-        took = self._monotonic() - began
+        took = self.monotonic() - began
         self.buckets[bisect_left(LATENCY_BUCKETS, took)] += 1
         self.seconds += took
 

@@ -9,12 +9,22 @@ from typing import Final
 
 import grpc
 
-from resolver.rpc.calls import Context
+from resolver.errors import Fault
+from resolver.rpc.calls import Context, Method
 
 Turn = Callable[[bytes, Context], Awaitable[bytes]]
-"""What answers one message. It raises nothing but what ends the whole call."""
+"""What answers one message; what goes wrong is a Fault."""
+
+Refusal = Callable[[Fault], bytes]
+"""Makes the message that says so, for the call goes on."""
 
 _EOF: Final[object] = grpc.aio.EOF
+
+
+def _note(talk: "asyncio.Task[None]") -> None:
+    """Take note of how it ended: where its caller went away, nobody else does."""
+    if not talk.cancelled():
+        talk.exception()
 
 
 class Turns:
@@ -24,17 +34,27 @@ class Turns:
         self._waiting: set[asyncio.Task[None]] = set()
         self._is_draining = False
 
-    def serve(self, turn: Turn) -> "grpc.RpcMethodHandler[bytes, bytes]":
-        """Make a method out of what answers one of its messages."""
+    def serve(self, method: Method, turn: Turn, refusal: Refusal) -> "grpc.RpcMethodHandler[bytes, bytes]":
+        """Make a method out of what answers one of its messages. Each message counts as a call of it."""
+
+        async def answered(octets: bytes, context: Context) -> bytes:
+            began = method.monotonic()
+            try:
+                answer = await turn(octets, context)
+            except BaseException as error:  # noqa: BLE001 - the outermost; told apart there
+                return refusal(method.refuse(error, began))
+            method.ended(began)
+            return answer
 
         async def call(_requests: AsyncIterator[bytes], context: Context) -> None:
             # In a task of its own, so that a drain ends the waiting for a message and not the call: its caller is
             # told that it is over, and not that something went wrong.
-            talk = asyncio.ensure_future(self._talk(turn, context))
+            talk = asyncio.ensure_future(self._talk(answered, context))
             try:
                 await asyncio.wait((talk,))
             finally:
                 talk.cancel()
+                talk.add_done_callback(_note)
             if not talk.cancelled():
                 talk.result()
 

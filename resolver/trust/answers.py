@@ -1,7 +1,8 @@
 """Signed answers: a node proves what it said, by an envelope over the SHA-256 of a request and of its response.
 
 It travels in the trailing metadata `topnode-answer-bin`, for calls that ask for it (`options.signed`). One signature
-stands for all answers of a call: whoever asked knows both by the byte. What an answer says of other nodes, that node
+stands for all answers of a call: whoever asked knows both by the byte. That it is of now is shown by the nonce in the
+request, and not by the time in it: clocks of nodes are not equal. What an answer says of other nodes, that node
 has no more than passed on.
 """
 
@@ -17,7 +18,6 @@ from resolver.clock import Clock
 from resolver.errors import Fault, Reason
 from resolver.trust.actors import NodeTable
 from resolver.trust.envelopes import Envelope, kind_of, payload_type_of, seal
-from resolver.trust.heads import SKEW
 from resolver.trust.keys import PrivateKey
 from resolver.trust.operators import Operators
 from resolver.trust.signers import Signers, check_current, check_signature, only_signature
@@ -87,15 +87,14 @@ class AnswerSigner:
 class AnswerVerifier:
     """Tells what a signature of an answer is worth, by the keys of registered nodes."""
 
-    def __init__(self, nodes: NodeTable, clock: Clock) -> None:
+    def __init__(self, nodes: NodeTable) -> None:
         self._signers = Signers(nodes, Operators())
-        self._clock = clock
 
     def verdict(self, octets: bytes, *, node: str, method: str, request: bytes, response: bytes) -> Trust:
         """Judge the envelope that came with what this node is to have said; empty: none came.
 
         UNKNOWN: it is not signed, or by a key that nobody here has. NOT_TRUSTED: by another node's key, by one that
-        was replaced, over something else, or at another time than now.
+        was replaced, or over something else. The request must be one of a kind, else an older answer fits too.
         """
         if not octets:
             return Trust.UNKNOWN
@@ -117,9 +116,8 @@ class AnswerVerifier:
         except (Fault, msgspec.MsgspecError, UnicodeDecodeError):
             return Trust.NOT_TRUSTED
         is_about_this = (said.node, said.method) == (node, method)
-        is_now = abs(said.at - self._clock.wall()) <= SKEW
         digests = sha256(request).hexdigest(), sha256(response).hexdigest()
-        fits = is_about_this and is_now and digests == (said.request_sha256, said.response_sha256)
+        fits = is_about_this and digests == (said.request_sha256, said.response_sha256)
         return Trust.TRUSTED if fits else Trust.NOT_TRUSTED
 
 

@@ -68,7 +68,7 @@ TRUST_UNKNOWN: Trust
 TRUST_NOT_TRUSTED: Trust
 
 class Options(_message.Message):
-    __slots__ = ("types", "indexes", "mode", "authoritative", "with_copy", "trace", "path", "signed")
+    __slots__ = ("types", "indexes", "mode", "authoritative", "with_copy", "trace", "path", "signed", "nonce")
     TYPES_FIELD_NUMBER: _ClassVar[int]
     INDEXES_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,7 @@ class Options(_message.Message):
     TRACE_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     SIGNED_FIELD_NUMBER: _ClassVar[int]
+    NONCE_FIELD_NUMBER: _ClassVar[int]
     types: _containers.RepeatedScalarFieldContainer[str]
     indexes: _containers.RepeatedScalarFieldContainer[int]
     mode: Mode
@@ -85,7 +86,8 @@ class Options(_message.Message):
     trace: bool
     path: Path
     signed: bool
-    def __init__(self, types: _Optional[_Iterable[str]] = ..., indexes: _Optional[_Iterable[int]] = ..., mode: _Optional[_Union[Mode, str]] = ..., authoritative: _Optional[bool] = ..., with_copy: _Optional[bool] = ..., trace: _Optional[bool] = ..., path: _Optional[_Union[Path, _Mapping]] = ..., signed: _Optional[bool] = ...) -> None: ...
+    nonce: bytes
+    def __init__(self, types: _Optional[_Iterable[str]] = ..., indexes: _Optional[_Iterable[int]] = ..., mode: _Optional[_Union[Mode, str]] = ..., authoritative: _Optional[bool] = ..., with_copy: _Optional[bool] = ..., trace: _Optional[bool] = ..., path: _Optional[_Union[Path, _Mapping]] = ..., signed: _Optional[bool] = ..., nonce: _Optional[bytes] = ...) -> None: ...
 
 class Path(_message.Message):
     __slots__ = ("visited", "hops_left")

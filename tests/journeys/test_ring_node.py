@@ -31,7 +31,7 @@ def site(tmp_path: Path, cassandra: RunningRing) -> Iterator[Site]:
     with cassandra.keyspace() as keyspace:
         made = Site(tmp_path, cassandra, keyspace)
         applied = told(topnode("store", "migrate", *made.options(), "--json"))
-        assert applied["applied"] == ["0001_store.cql", "0002_counts.cql"]
+        assert applied["applied"] == ["0001_store.cql", "0002_counts.cql", "0003_loads.cql"]
         yield made
 
 

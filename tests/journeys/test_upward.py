@@ -325,7 +325,7 @@ def test_a_long_outage_costs_those_below_nothing_and_is_made_up_for(pair: Pair) 
     registered(pair.child, *(row(each, "second") for each in range(0, 5_000, 10)))
     registered(pair.child, Row(identifier=f"{CHILD}/SN-3", op="delete"))
     assert name_at(pair.child, f"{CHILD}/SN-10") == "second 10"
-    wait_until(lambda: metric(pair.child, "topnode_upward_failures_total") >= 1, what="it is tried")
+    wait_until(lambda: metric(pair.child, "topnode_upward_failures_total") >= 1, 60, what="it is tried")
     pair.child.stop()
     pair.start_child()
     assert name_at(pair.child, f"{CHILD}/SN-4999") == "a part 4999"

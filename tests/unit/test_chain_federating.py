@@ -262,6 +262,26 @@ async def test_who_has_time_does_not_board_with_who_is_in_a_hurry() -> None:
     assert await hurried == [Reason.CHILD_UNREACHABLE]
 
 
+async def test_a_child_that_hangs_takes_no_more_than_its_half_of_the_room() -> None:
+    network, clock = Network(), SetClock()
+    hanging, other = (
+        FederatedNode(name, network, {}, [Prefix(name, name)], clock=clock) for name in ("88.1", "88.2")
+    )
+    rows = [delegated("88.1"), delegated("88.2")]
+    top = FederatedNode("top", network, {}, rows, settings=FederationSettings(identifiers=2_000), clock=clock)
+    for node in (hanging, other, top):
+        await node.start()
+    hanging.seconds = 0.1
+    many = asyncio.ensure_future(top.answers(*(f"88.1/{number}" for number in range(1_000))))
+    await asyncio.sleep(0.02)
+    refused, given = await top.answers("88.1/X", "88.2/X")
+    assert refused is Reason.TOO_MANY_IN_FLIGHT
+    assert isinstance(given, Answer)
+    assert (await many)[0] != Reason.TOO_MANY_IN_FLIGHT
+    assert top.sample("topnode_federation_in_flight_identifiers") == 0
+    assert isinstance(await top.answer("88.1/X"), Answer)
+
+
 # --- deadlines and paths -------------------------------------------------------------------------------------------
 
 

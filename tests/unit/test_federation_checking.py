@@ -38,6 +38,14 @@ def found(**changed: Any) -> pb.Answer:
     return message
 
 
+def valued(*lifetimes: dict[str, Any]) -> pb.Record:
+    """Values that say how long they may be kept."""
+    values = [
+        pb.Value(index=9 + place, type="URL", permissions=0b1110, **each) for place, each in enumerate(lifetimes)
+    ]
+    return pb.Record(values=values)
+
+
 def said(message: pb.Answer, wanted: Wanted = WANTED) -> Said:
     verdict = check(message.SerializeToString(), wanted, TERMS)
     assert isinstance(verdict, Said), verdict
@@ -115,6 +123,10 @@ def test_unknown_fields_are_not_passed_on() -> None:
         ({"provenance": pb.Provenance(expires_at=int(NOW) + 3_000)}, 100),
         ({"provenance": pb.Provenance(expires_at=int(NOW) - 3_000)}, 0),
         ({"standing": pb.STANDING_CACHED}, 100),
+        ({"record": valued({"ttl_seconds": 5}, {"ttl_seconds": 86_400})}, 5),
+        ({"record": valued({"ttl_seconds": 0})}, 0),
+        ({"record": valued({"expires_at": int(NOW) + 20})}, 20),
+        ({"record": valued({"expires_at": int(NOW) - 20})}, 0),
         ({"standing": pb.STANDING_REGISTERED_COPY}, 0),
         ({"stale": True}, 0),
         ({"takeover": True}, 0),
@@ -186,6 +198,7 @@ def put(path: str, value: Any) -> Callable[[pb.Answer], object]:
         (b"", "malformed"),
         (tampered(put("outcome", 9)), "malformed"),
         (tampered(put("standing", 9)), "malformed"),
+        (tampered(put("standing", -1)), "malformed"),
         (tampered(put("record.identifier", "88.1.5/B")), "identifier"),
         (tampered(put("record.identifier", "88.2.5/a")), "identifier"),
         (tampered(put("record.identifier", "no slash")), "identifier"),

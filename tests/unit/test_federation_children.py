@@ -13,6 +13,7 @@ from resolver.federation.breaker import Breaker
 from resolver.federation.child import Child
 from resolver.federation.children import Children
 from resolver.federation.driver import Question
+from resolver.federation.endpoint import ChildEndpoint
 from resolver.federation.latencies import Latencies
 from resolver.federation.settings import FederationSettings
 from resolver.query import Path
@@ -135,6 +136,29 @@ async def test_an_endpoint_is_asked_again_once_a_probe_over_a_fresh_connection_w
     await place.children.close()
 
 
+async def test_an_endpoint_that_nobody_wants_is_probed_when_somebody_does() -> None:
+    """And not taken for one that answers before that."""
+    driver = SaidDriver()
+    driver.fault = unreachable()
+    network = Network()
+    network.at["child", 1] = driver
+    endpoint = ChildEndpoint(at("child"), drivers=network.drivers, clock=CLOCK, probes_unasked=1)
+    for _ in range(breakers.FAILURES):
+        with pytest.raises(Fault):
+            await endpoint.ask(question())
+    async with asyncio.timeout(5):
+        while not driver.probes:  # noqa: ASYNC110 - it is seen from outside
+            await asyncio.sleep(0.01)
+    driver.fault = None
+    await asyncio.sleep(1.1)
+    assert (driver.probes, endpoint.is_down) == (1, True)
+    endpoint.want.set()
+    await asyncio.sleep(0.01)
+    assert (driver.probes, endpoint.is_down) == (2, False)
+    assert (await endpoint.ask(question())).results == [ABSENT]
+    await endpoint.close()
+
+
 async def test_a_caller_in_a_hurry_says_nothing_against_an_endpoint() -> None:
     slow = SaidDriver()
     slow.fault = Fault(Reason.DEADLINE_SPENT)
@@ -180,6 +204,18 @@ async def test_a_late_answer_is_asked_for_once_more_within_the_budget() -> None:
     # 64 calls earn three second attempts and no fourth.
     await place.ask()
     assert place.sample("topnode_child_hedges_total") == 3
+
+
+async def test_the_budget_counts_identifiers_and_not_calls() -> None:
+    first, second = SaidDriver(), SaidDriver()
+    place = Place(first, second, settings=FederationSettings(hedge_percent=5))
+    for _ in range(60):
+        await place.ask()
+    first.seconds = 0.05
+    await place.ask(*(b"88.1/%d" % number for number in range(8)))
+    assert second.asked == []
+    await place.ask(*(b"88.1/%d" % number for number in range(3)))
+    assert [len(each.identifiers) for each in second.asked] == [3]
 
 
 async def test_without_a_budget_nothing_is_asked_twice() -> None:

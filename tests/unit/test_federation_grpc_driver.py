@@ -1,6 +1,7 @@
 """The gRPC driver over real connections: what is sent, what comes back, and how failures are told."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path as FilePath
@@ -10,13 +11,14 @@ import grpc
 import pytest
 from msgspec.structs import replace
 
-from resolver.clock import SystemClock
+from resolver.clock import Clock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question
-from resolver.federation.grpc_driver import GrpcDriver
-from resolver.federation.talks import TALKS
+from resolver.federation.grpc_driver import NONCE_BYTES, GrpcDriver
+from resolver.federation.talks import TALK_SECONDS, TALKS
 from resolver.query import Path
 from resolver.routes import Endpoint, Protocol
+from resolver.rpc.calls import Method
 from resolver.rpc.errors import status_of
 from resolver.rpc.tls import ClientTls, ServerTls, server_credentials
 from resolver.rpc.turns import Turn, Turns
@@ -54,16 +56,19 @@ def in_turn(answering: Answering) -> Turn:
         request = octets_pb2.StreamResolveRequestOctets.FromString(octets)
         assert request.within_ms > 0
         beside = Beside()
-        said = octets_pb2.StreamResolveResponseOctets()
-        try:
-            said.batch = await answering(request.batch, beside)
-        except Fault as fault:
-            said.error.CopyFrom(status_of(fault))
+        said = octets_pb2.StreamResolveResponseOctets(batch=await answering(request.batch, beside))
         said.trace = beside.told.get("topnode-trace-bin", b"")
         said.signature = beside.told.get(ANSWER_KEY, b"")
         return said.SerializeToString()
 
     return turn
+
+
+def served_in_turn(turns: Turns, answering: Answering) -> Any:
+    def refusal(fault: Fault) -> bytes:
+        return octets_pb2.StreamResolveResponseOctets(error=status_of(fault)).SerializeToString()
+
+    return turns.serve(Method("StreamResolve", CLOCK), in_turn(answering), refusal)
 
 
 @pytest.fixture(params=[True, False], ids=["long calls", "calls"])
@@ -85,7 +90,7 @@ async def child(answering: Answering, credentials: grpc.ServerCredentials | None
         name: grpc.unary_unary_rpc_method_handler(answering) for name in ("BatchResolve", "GetNodeInfo")
     }
     if knows_long_calls[-1]:
-        methods["StreamResolve"] = Turns().serve(in_turn(answering))
+        methods["StreamResolve"] = served_in_turn(Turns(), answering)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     port = (
         server.add_secure_port("localhost:0", credentials) if credentials else server.add_insecure_port("localhost:0")
@@ -99,9 +104,14 @@ async def child(answering: Answering, credentials: grpc.ServerCredentials | None
 
 @asynccontextmanager
 async def driver(
-    port: int, *, tls_name: str = "", tls: ClientTls | None = None, verifier: AnswerVerifier | None = None
+    port: int,
+    *,
+    tls_name: str = "",
+    tls: ClientTls | None = None,
+    verifier: AnswerVerifier | None = None,
+    clock: Clock = CLOCK,
 ) -> AsyncIterator[GrpcDriver]:
-    opened = GrpcDriver(Endpoint(Protocol.GRPC, "localhost", port, 0, tls_name), tls, CLOCK, verifier)
+    opened = GrpcDriver(Endpoint(Protocol.GRPC, "localhost", port, 0, tls_name), tls, clock, verifier)
     try:
         yield opened
     finally:
@@ -174,19 +184,23 @@ async def test_a_signature_is_wanted_and_judged(signing: str, trust: Trust) -> N
     nodes.put([Node(node="88.1", tier=Tier.SECONDARY, state=NodeState.ENABLED, keys=held)])
     signer = AnswerSigner("88.1", lambda: key, CLOCK)
     method = "StreamResolve" if knows_long_calls[-1] else "BatchResolve"
-    wanted = []
+    wanted, nonces = [], set()
 
     async def answering(octets: bytes, context: Any) -> bytes:
-        wanted.append(pb.BatchResolveRequest.FromString(octets).options.signed)
+        options = pb.BatchResolveRequest.FromString(octets).options
+        wanted.append((options.signed, len(options.nonce)))
+        nonces.add(options.nonce)
         if signing != "none":
             said = b"" if signing == "fits" else b"something else"
             context.set_trailing_metadata(((ANSWER_KEY, signer.sign(f"{SERVICE}/{method}", octets, said)),))
         return b""
 
-    async with child(answering) as port, driver(port, verifier=AnswerVerifier(nodes, CLOCK)) as asked:
+    async with child(answering) as port, driver(port, verifier=AnswerVerifier(nodes)) as asked:
         reply = await asked.ask(replace(question(b"88.1/A"), signer="88.1"))
         unasked = await asked.ask(question(b"88.1/A"))
-    assert wanted == [True, False]
+        await asked.ask(replace(question(b"88.1/A"), signer="88.1"))
+    assert wanted == [(True, NONCE_BYTES), (False, 0), (True, NONCE_BYTES)]
+    assert len(nonces) == 3
     assert (reply.trust, unasked.trust) == (trust, Trust.UNKNOWN)
 
 
@@ -243,19 +257,23 @@ async def test_a_caller_that_is_cancelled_stays_cancelled() -> None:
 
 
 class Counted:
-    """Answers, and counts calls and messages; each message says how long it takes."""
+    """Answers, and counts calls and messages; each message says how long it takes. `knows`: long calls."""
 
     def __init__(self) -> None:
+        self.knows = True
         self.calls = 0
         self.messages = 0
+        self.alone_messages = 0
         self.turns = Turns()
         self.server = grpc.aio.server()
 
     async def start(self) -> int:
         """Serve, and give the port."""
-        serve: Any = self.turns.serve(in_turn(self.answering)).stream_stream
+        serve: Any = served_in_turn(self.turns, self.answering).stream_stream
 
         async def counted(requests: AsyncIterator[bytes], context: Any) -> None:
+            if not self.knows:
+                await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
             self.calls += 1
             await serve(requests, context)
 
@@ -270,6 +288,7 @@ class Counted:
 
     async def alone(self, octets: bytes, context: Any) -> bytes:
         self.calls += 1
+        self.alone_messages += 1
         return await self.answering(octets, context)
 
     async def answering(self, octets: bytes, _context: Any) -> bytes:
@@ -285,12 +304,12 @@ class Counted:
 
 
 @asynccontextmanager
-async def counted() -> AsyncIterator[tuple[Counted, GrpcDriver]]:
+async def counted(clock: Clock = CLOCK) -> AsyncIterator[tuple[Counted, GrpcDriver]]:
     """Have a child that counts, and what asks it."""
     counting = Counted()
     port = await counting.start()
     try:
-        async with driver(port) as asked:
+        async with driver(port, clock=clock) as asked:
             yield counting, asked
     finally:
         counting.turns.drain()
@@ -349,6 +368,63 @@ async def test_a_long_call_that_the_child_has_ended_is_no_failure_of_the_child()
         assert await names(asked, "88.1/B") == ["88.1/B"]
         # It takes no more messages: each is a call of its own.
         assert await names(asked, "88.1/C") == ["88.1/C"]
+
+
+class Ahead(SystemClock):
+    """A clock that can be put forward."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead
+
+
+async def test_a_long_call_is_not_gone_on_with_for_ever() -> None:
+    """Its connection may have been told to end: the next one is on another."""
+    clock = Ahead()
+    async with counted(clock) as (counting, asked):
+        assert await names(asked, "88.1/A") == ["88.1/A"]
+        clock.ahead = TALK_SECONDS + 1
+        assert await names(asked, "88.1/B", seconds=clock.ahead + 5) == ["88.1/B"]
+        assert await names(asked, "88.1/C", seconds=clock.ahead + 5) == ["88.1/C"]
+    assert counting.calls == 2
+
+
+async def test_a_child_is_asked_now_and_then_whether_it_knows_long_calls() -> None:
+    clock = Ahead()
+    async with counted(clock) as (counting, asked):
+        counting.knows = False
+        for _ in range(3):
+            assert await names(asked, "88.1/A") == ["88.1/A"]
+        counting.knows = True
+        assert await names(asked, "88.1/A") == ["88.1/A"]
+        assert counting.messages == counting.alone_messages == 4
+        clock.ahead = TALK_SECONDS + 1
+        assert await names(asked, "88.1/A", seconds=clock.ahead + 5) == ["88.1/A"]
+        assert (counting.messages, counting.alone_messages) == (5, 4)
+
+
+async def test_a_place_where_nobody_speaks_is_told_by_the_deadline() -> None:
+    """While the connection is being made, too: there gRPC itself forgets who waits."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        async with driver(port) as asked, asyncio.timeout(3):
+            told = [await reason_of(asked.ask(question(b"88.1/A", seconds=0.1))) for _ in range(3)]
+    assert told[0] is Reason.DEADLINE_SPENT
+    assert set(told) <= {Reason.DEADLINE_SPENT, Reason.NODE_UNREACHABLE}
+
+
+async def test_a_connection_that_was_given_up_is_not_asked_by_another_call() -> None:
+    async with counted() as (counting, asked):
+        assert await names(asked, "88.1/A") == ["88.1/A"]
+        late = asyncio.ensure_future(names(asked, "88.1/LATE?0.2"))
+        await asyncio.sleep(0.05)
+        closing = asyncio.ensure_future(asked.close(2))
+        await asyncio.sleep(0.01)
+        await counting.server.stop(0)
+        assert await reason_of(late) is Reason.NODE_UNREACHABLE
+        await closing
 
 
 async def test_a_child_that_is_gone_is_told_of_at_once() -> None:

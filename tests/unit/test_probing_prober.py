@@ -1,11 +1,12 @@
 """The prober and its watches over small fakes: what is probed, what is decided, and what is asked of the registry."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from aiohttp import web
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
@@ -315,6 +316,102 @@ async def test_who_is_no_child_any_more_is_not_probed() -> None:
         stage.store.commit(nodes=[row("88.1", state=NodeState.SUSPENDED)])
         await stage.comes_to(lambda: stage.child() is None)
         await stage.comes_to(lambda: stage.world.open == {2, 3})
+
+
+# --- vantage points -------------------------------------------------------------------------------------------------
+
+STEADY = replace(QUICK, every=Duration(0.1), timeout=Duration(0.1), window=Duration(1))
+"""Slow enough for answers over HTTP on a busy machine."""
+
+NOBODY = "127.0.0.1:1"
+
+
+@asynccontextmanager
+async def serving(answer: Callable[[], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    """Serve this as what a prober elsewhere has seen; give the address."""
+
+    async def serve(_request: web.Request) -> web.Response:
+        return await answer()
+
+    application = web.Application()
+    application.router.add_get("/nodes", serve)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def watching_from(**admins: str) -> ProbingSettings:
+    return replace(STEADY, vantage=tuple(VantageSettings(name=name, admin=admins[name]) for name in admins))
+
+
+async def test_what_probers_elsewhere_see_is_taken_into_the_verdict() -> None:
+    """Two of them, so that theirs are two thirds of all probes, and the child is down though it answers here."""
+    async with AsyncExitStack() as stack:
+        other = await stack.enter_async_context(running(replace(STEADY, takeover=False)))
+
+        async def told() -> web.Response:
+            return web.Response(body=other.prober.seen().to_json())
+
+        elsewhere = await stack.enter_async_context(AsyncExitStack())
+        admin = await elsewhere.enter_async_context(serving(told))
+        here = await stack.enter_async_context(running(watching_from(north=admin, south=admin)))
+
+        def both_count() -> bool:
+            samples = [here.sample("topnode_probe_elsewhere_counts", vantage=each) for each in ("north", "south")]
+            return samples == [1, 1] and not any(each.cause for each in here.prober.seen().vantage)
+
+        await here.comes_to(both_count)
+        await here.comes_to(lambda: (child := here.child()) and child.elsewhere.probes > child.probes)
+        assert here.is_(Standing.UP)
+
+        def is_down_by_them() -> bool:
+            child = here.child()
+            is_down = child is not None and child.standing is Standing.DOWN and child.elsewhere.failed > child.probes
+            return is_down and here.sample("topnode_probe_child_up", child="88.1") == 0
+
+        other.fail(1)
+        await here.comes_to(is_down_by_them)
+        assert here.sample("topnode_probe_availability_ratio", child="88.1") == 1, "that is of the own probes"
+        await here.comes_to(lambda: here.acting.asked)
+        assert here.acting.asked[0][:2] == ("take over", "88.1")
+        assert here.is_(Standing.UP, "88.2")
+
+        await elsewhere.aclose()
+        await here.comes_to(lambda: here.is_(Standing.UP))
+        assert here.sample("topnode_probe_elsewhere_counts", vantage="south") == 0
+        await here.comes_to(lambda: here.sample("topnode_probe_elsewhere_failures_total", vantage="south"))
+
+
+async def test_a_vantage_point_that_says_nothing_is_counted_and_changes_nothing() -> None:
+    async def hang() -> web.Response:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async def refuse() -> web.Response:
+        return web.Response(status=503, text="This node probes nobody.")
+
+    async with serving(hang) as silent, serving(refuse) as broken:
+        said = {"nobody": NOBODY, "silent": silent, "broken": broken}
+        async with running(watching_from(**said)) as stage:
+
+            def failures() -> list[float]:
+                samples = (stage.sample("topnode_probe_elsewhere_failures_total", vantage=each) for each in said)
+                return [each or 0.0 for each in samples]
+
+            await stage.comes_to(lambda: min(failures()) > 2)
+            assert [stage.sample("topnode_probe_elsewhere_counts", vantage=each) for each in said] == [0, 0, 0]
+            assert all(each.cause and not each.counts for each in stage.prober.seen().vantage)
+            child = stage.child()
+            assert child
+            assert (child.standing, child.elsewhere.probes) == (Standing.UP, 0)
+            stage.fail(1)
+            await stage.comes_to(lambda: stage.acting.asked)
+            assert stage.is_(Standing.DOWN)
+            assert stage.is_(Standing.UP, "88.2")
 
 
 # --- settings -------------------------------------------------------------------------------------------------------

@@ -177,12 +177,15 @@ class Reads:
         began = self._asking.clock.monotonic()
         rows = await self._asking.ask(WATERMARK, (JOURNAL,))
         applied, tree_head, hidden_from = rows[0] if rows else (0, b"", 0)
-        self.applied, self._hidden_from, self._looked = applied, hidden_from or 0, began
+        if began >= self._looked:
+            # Of several looks the latest one: one that began before it may know less.
+            self.applied, self._hidden_from, self._looked = applied, hidden_from or 0, began
         return applied, tree_head or b""
 
     async def _visible(self, bodies: list[bytes | None]) -> list[bytes | None]:
         """Hide what belongs to a load that has not ended: nothing was held under its keys before."""
-        if self._asking.clock.monotonic() > self._looked + LOOKED_MAX:
+        if self._hidden_from or self._asking.clock.monotonic() > self._looked + LOOKED_MAX:
+            # What is newer than all that is known here was written behind the end of a load, or by one that began.
             known = self.applied
             if any(body is not None and wire.body_version(body) > known for body in bodies):
                 await self._watermark()
