@@ -176,7 +176,8 @@ class _Place:
         dead = [_call([name]) for name in _identifiers([DEAD])]
         # Until the breaker is open its callers wait for their deadline.
         await self._others.run(dead[:20], callers=20, seconds=5)
-        figures.notes["callers of the dead child until it was left alone"] = 20
+        waited = self._calls(child=DEAD, outcome="failed")
+        figures.notes["calls of the dead child that waited for their deadline, until it was left alone"] = waited
         ratios: list[float] = []
         told: list[float] = []
         at_median: list[float] = []
@@ -207,14 +208,15 @@ class _Place:
         )
         return first.quantile(0.99), second.latencies
 
-    def _calls(self) -> float:
+    def _calls(self, **labels: str) -> float:
+        """Give the calls of children so far, those with these labels."""
         with urllib.request.urlopen(f"http://{self._admin}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         return sum(
             sample.value
             for family in text_string_to_metric_families(text)
             for sample in family.samples
-            if sample.name == "topnode_child_calls_total"
+            if sample.name == "topnode_child_calls_total" and labels.items() <= sample.labels.items()
         )
 
 

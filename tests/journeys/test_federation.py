@@ -187,6 +187,35 @@ async def test_half_of_the_endpoints_being_down_costs_no_answer() -> None:
         assert top.sample("topnode_child_calls_total", child="88.1", outcome="failed") == 0
 
 
+async def test_half_of_the_endpoints_going_down_under_traffic_costs_no_answer() -> None:
+    child_port, top_port = free_ports(2)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(served("88.1", child_port, RECORDS, [Prefix("88.1", "88.1")]))
+        networks = [await stack.enter_async_context(bad_network("127.0.0.1", child_port)) for _ in range(4)]
+        rows = [delegated("88.1", "88.1", *(endpoint(network.port) for network in networks))]
+        top = await stack.enter_async_context(served("top", top_port, {}, rows, federation=FORGETFUL))
+        failed: list[Answer | Reason] = []
+        is_over = False
+
+        async def traffic(number: int) -> int:
+            asked = 0
+            while not is_over:
+                (given,) = await top.ask(f"88.1/{(number + 7 * asked) % 50}")
+                asked += 1
+                if not isinstance(given, Answer):
+                    failed.append(given)
+            return asked
+
+        callers = [asyncio.ensure_future(traffic(number)) for number in range(8)]
+        for step in (networks[0].reset, networks[2].reset, networks[0].heal, networks[2].heal):
+            await asyncio.sleep(0.7)
+            step()
+        await asyncio.sleep(0.7)
+        is_over = True
+        assert sum(await asyncio.gather(*callers)) > 100
+        assert failed == []
+
+
 async def test_all_children_unreachable_at_once_is_told_each_and_hosted_prefixes_answer() -> None:
     names = [f"88.{number}" for number in range(10, 35)]
     (top_port, *ports) = free_ports(26)
