@@ -80,12 +80,21 @@ def failures(
 def left_behind(mark: str, drain: float) -> list[str]:
     """Wait for what the script started to end; end the rest, and name it."""
     until = time.monotonic() + drain
-    while (left := list(marked(mark))) and time.monotonic() < until:
+    while (left := seen(mark)) and time.monotonic() < until:
         time.sleep(0.05)
     commands = [_read(f"/proc/{pid}/cmdline").replace("\0", " ").strip() for pid in left]
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     return commands
+
+
+def seen(mark: str) -> list[int]:
+    """Look for processes with this mark, twice: whoever is just becoming another program has no environment."""
+    found = list(marked(mark))
+    if not found:
+        time.sleep(0.1)
+        found = list(marked(mark))
+    return found
 
 
 def marked(mark: str) -> Iterator[int]:
