@@ -8,7 +8,8 @@ from typing import Final
 import grpc
 from prometheus_client import CollectorRegistry
 
-from nodes.counting.handing import Keeper, NumberedTally
+from nodes.counting.handing import Keeper
+from nodes.counting.spool import NumberedTally
 from nodes.serving.admin import OWNER
 from nodes.v1 import nodes_pb2 as pb
 from resolver.clock import Clock

@@ -29,6 +29,9 @@ END_SECONDS: Final = 3.0
 """How long a resolver that was told to stop tries to hand on the rest; its supervisor waits five seconds longer than
 answers may take."""
 
+SPOOLS: Final = "counts"
+"""The folder in the data folder of what nobody took."""
+
 _log: Final = logging.getLogger(__name__)
 
 
@@ -39,10 +42,10 @@ def host_of(data: Path) -> str:
 
 @asynccontextmanager
 async def handing_on(
-    counting: Counting, keeper: Keeper, clock: Clock, registry: CollectorRegistry
+    counting: Counting, keeper: Keeper, data: Path, clock: Clock, registry: CollectorRegistry
 ) -> AsyncIterator[None]:
     """Hand on what is counted as long as the context lasts, and the rest at its end: for around all answers."""
-    handing = Handing(counting, keeper, clock, registry)
+    handing = Handing(counting, keeper, data / SPOOLS, clock, registry)
     try:
         async with _beside(handing.run(), handing.failures):
             yield
@@ -53,7 +56,7 @@ async def handing_on(
 @asynccontextmanager
 async def keeping(counts: Counts, data: Path, clock: Clock, registry: CollectorRegistry) -> AsyncIterator[Keeping]:
     """Keep what resolvers of this machine hand on as long as the context lasts."""
-    made = Keeping(counts, host_of(data), clock, registry)
+    made = Keeping(counts, host_of(data), data / SPOOLS, clock, registry)
     async with _beside(made.run(), made.failures):
         yield made
 

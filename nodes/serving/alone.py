@@ -66,7 +66,7 @@ class Alone:
                     counting = Counting(self._clock)
                     resolver = await build_resolver(store, self._settings, self._clock, self._registry, counting)
                     async with (
-                        handing_on(counting, keeper, self._clock, self._registry),
+                        handing_on(counting, keeper, self._settings.data, self._clock, self._registry),
                         resolver.serving(inside),
                         self._probing(store, socket),
                     ):

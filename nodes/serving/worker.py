@@ -23,7 +23,7 @@ async def serve(order: Order, life: child.Life) -> None:
     async with reading(settings, clock, registry) as store, owner_keeper(order.socket) as keeper:
         resolver = await build_resolver(store, settings, clock, registry, counting)
         inside = inside_server(order.socket, registry, settings.serving.drain_grace)
-        async with handing_on(counting, keeper, clock, registry), resolver.serving(inside):
+        async with handing_on(counting, keeper, order.settings.data, clock, registry), resolver.serving(inside):
             await inside.start()
             life.serves()
             await life.is_over()

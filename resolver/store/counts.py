@@ -46,6 +46,11 @@ def worker_source(boot: str) -> str:
     return _WORKER + boot
 
 
+def boot_of(source: str) -> str:
+    """Give the life of the resolver process whose source this is."""
+    return source.removeprefix(_WORKER)
+
+
 def node_source(node: str) -> str:
     """Name the source of what a node below has reported."""
     return _NODE + node

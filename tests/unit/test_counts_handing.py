@@ -1,5 +1,6 @@
 """From a resolver into the store: handed on once, kept once, and a day is marked where something is missing."""
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -7,14 +8,15 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from nodes.counting.handing import DELTA_ROWS, WAITING_ROWS, Handing, NumberedTally
+from nodes.counting.handing import DELTA_ROWS, WAITING_ROWS, Handing
 from nodes.counting.keeping import SILENT_SECONDS, Keeping
+from nodes.counting.spool import Left, NumberedTally, Spool, adopted, left_behind
 from resolver.answer import FOUND, Ready
 from resolver.clock import SetClock
-from resolver.counting import Counting, day_ends, day_of, tags_of
+from resolver.counting import Counting, Figures, day_ends, day_of, tags_of
 from resolver.errors import Fault, Reason
 from resolver.query import Mode
-from resolver.store.counts import Counts, SourceDay, worker_source
+from resolver.store.counts import Counts, SourceDay, rows_of, worker_source
 from resolver.store.embedded import EmbeddedWriter, Owner
 
 TAG, _ = tags_of(b"88.1")
@@ -25,28 +27,32 @@ class Flaky:
 
     def __init__(self, keeper: Keeping) -> None:
         self.keeper = keeper
-        self.fails_before = self.fails_after = False
+        self.fails_before = self.fails_after = self.only_first = False
 
     async def take(self, boot: str, tallies: Sequence[NumberedTally], *, is_last: bool) -> None:
         if self.fails_before:
             raise Fault(Reason.STORE_UNAVAILABLE)
-        await self.keeper.take(boot, tallies, is_last=is_last)
-        if self.fails_after:
+        await self.keeper.take(boot, tallies[:1] if self.only_first else tallies, is_last=is_last)
+        if self.fails_after or self.only_first:
             raise Fault(Reason.STORE_UNAVAILABLE)
 
 
 class Scene:
     """One resolver's counting, and the keeper of its node."""
 
-    def __init__(self, counts: Counts, clock: SetClock) -> None:
+    def __init__(self, counts: Counts, clock: SetClock, spools: Path) -> None:
         self.counts = counts
+        self.spools = spools
         self.clock = clock
-        self.registry = CollectorRegistry()
+        self.registry, self.registry_of_later = CollectorRegistry(), CollectorRegistry()
         self.counting = Counting(clock)
-        self.keeping = Keeping(counts, "host", clock, self.registry)
+        self.keeping = self.other_keeping("host", self.registry)
         self.keeper = Flaky(self.keeping)
-        self.handing = Handing(self.counting, self.keeper, clock, self.registry)
+        self.handing = Handing(self.counting, self.keeper, spools, clock, self.registry)
         self.source = worker_source(self.handing.boot)
+
+    def other_keeping(self, host: str = "host", registry: CollectorRegistry | None = None) -> Keeping:
+        return Keeping(self.counts, host, self.spools, self.clock, registry or CollectorRegistry())
 
     @property
     def today(self) -> int:
@@ -73,7 +79,7 @@ class Scene:
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
     clock = SetClock()
     with closing(EmbeddedWriter.open(tmp_path / "store", owner=Owner.here("test", clock=clock))) as store:
-        yield Scene(store.counts, clock)
+        yield Scene(store.counts, clock, tmp_path / "spools")
 
 
 async def test_what_was_counted_is_handed_on_once(scene: Scene) -> None:
@@ -138,7 +144,7 @@ async def test_who_ends_as_it_should_leaves_no_mark(scene: Scene) -> None:
     scene.count(3)
     assert await scene.handing.end(1.0)
     scene.clock.advance(2 * SILENT_SECONDS)
-    await Keeping(scene.counts, "host", scene.clock, CollectorRegistry()).watch()
+    await scene.other_keeping().watch()
     await scene.keeping.watch()
     assert await scene.kept() == {b"88.1": 3}
     assert not (await scene.reached()).is_partial
@@ -178,9 +184,9 @@ async def test_a_keeper_that_comes_later_knows_who_was_there(scene: Scene) -> No
     """The owner of the store was killed too: resolvers that live are heard by the next one, the dead are not."""
     scene.count(3)
     await scene.hand_on()
-    later = Keeping(scene.counts, "host", scene.clock, CollectorRegistry())
+    later = scene.other_keeping()
     await later.watch()
-    other = Keeping(scene.counts, "another host", scene.clock, CollectorRegistry())
+    other = scene.other_keeping("another host")
     await other.watch()
     scene.clock.advance(SILENT_SECONDS + 1)
     await other.watch()
@@ -193,7 +199,7 @@ async def test_the_dead_of_a_machine_that_is_gone_are_found_by_another(scene: Sc
     await scene.hand_on()
     day = scene.today
     scene.clock.advance(2 * 86_400)
-    other = Keeping(scene.counts, "another host", scene.clock, CollectorRegistry())
+    other = scene.other_keeping("another host")
     await other.watch()
     scene.clock.advance(SILENT_SECONDS + 1)
     await other.watch()
@@ -220,3 +226,152 @@ async def test_at_midnight_both_days_may_lack_what_is_lost(scene: Scene) -> None
     await scene.keeping.watch()
     for day in (first, first + 1):
         assert (await scene.counts.reached(scene.source, day)).is_partial
+
+
+# --- what nobody takes, and a resolver that is killed then ---------------------------------------------------------
+
+
+def killed(scene: Scene) -> None:
+    """Let go of everything that the resolver's process held, as its death does."""
+    locked = scene.handing._spool._locked
+    assert locked is not None
+    os.close(locked)
+    scene.handing._spool._locked = None
+
+
+async def refused(scene: Scene, times: int) -> None:
+    """Count, with nobody who takes it, until it stands in the spool."""
+    scene.keeper.fails_before = True
+    scene.count(times)
+    assert not await scene.hand_on()
+    assert await scene.handing._put_in_spool()
+
+
+async def test_what_nobody_took_is_adopted_when_the_resolver_is_gone_and_the_day_is_marked(scene: Scene) -> None:
+    await scene.hand_on()
+    await refused(scene, 5)
+    killed(scene)
+    later = scene.other_keeping(registry=scene.registry_of_later)
+    await later.watch()
+    scene.clock.advance(SILENT_SECONDS + 1)
+    await later.watch()
+    await later.watch()
+    assert await scene.kept() == {b"88.1": 5}
+    assert (await scene.reached()).is_partial
+    assert left_behind(scene.spools) == []
+    assert scene.registry_of_later.get_sample_value("topnode_counts_adopted_total") == 1
+
+
+async def test_also_of_one_that_was_never_heard_of(scene: Scene) -> None:
+    await refused(scene, 5)
+    killed(scene)
+    await scene.keeping.watch()
+    scene.clock.advance(SILENT_SECONDS + 1)
+    await scene.keeping.watch()
+    assert await scene.kept() == {b"88.1": 5}
+    assert await scene.counts.days() == [scene.today]
+
+
+async def test_what_was_taken_under_the_same_numbers_is_not_counted_again(scene: Scene) -> None:
+    """Its answer did not come; the resolver counted on, and put both into the spool."""
+    scene.count(2)
+    scene.keeper.fails_after = True
+    assert not await scene.hand_on()
+    scene.count(3)
+    scene.handing._gather()
+    assert await scene.handing._put_in_spool()
+    killed(scene)
+    scene.clock.advance(SILENT_SECONDS + 1)
+    await scene.keeping.watch()
+    assert await scene.kept() == {b"88.1": 5}
+
+
+async def test_what_gets_its_numbers_later_gets_them_in_the_spool_first(scene: Scene) -> None:
+    """Half of it is taken, then both processes are killed: the rest is adopted, and the half not twice."""
+    scene.keeper.fails_before = True
+    for number in range(DELTA_ROWS // 2):
+        scene.count(1, tags_of(b"88.%d" % number)[0])
+    scene.handing._gather()
+    assert await scene.handing._put_in_spool()
+    scene.clock.advance(day_ends(scene.today) - scene.clock.wall())
+    first = scene.today - 1
+    scene.handing._gather()
+    for number in range(DELTA_ROWS):
+        scene.handing._merged[first].rows[b"89.%d" % number] = Figures(1)
+    scene.count(7)
+    scene.keeper.only_first = True
+    scene.keeper.fails_before = False
+    assert not await scene.hand_on()
+    killed(scene)
+    scene.clock.advance(SILENT_SECONDS + 1)
+    await scene.keeping.watch()
+    rows = [row async for row in rows_of(scene.counts, first, [scene.source])]
+    assert len(rows) == DELTA_ROWS + DELTA_ROWS // 2
+    assert {row.by_source[scene.source] for row in rows} == {Figures(1, 1), Figures(1)}
+    assert await scene.kept() == {b"88.1": 7}
+
+
+async def test_one_that_lives_keeps_its_spool_and_removes_it_when_all_is_taken(scene: Scene) -> None:
+    await refused(scene, 5)
+    await scene.keeping.watch()
+    scene.clock.advance(SILENT_SECONDS + 1)
+    await scene.keeping.watch()
+    assert await scene.kept() == {}
+    assert left_behind(scene.spools) == [scene.handing.boot]
+    scene.count(1)
+    scene.keeper.fails_before = False
+    assert await scene.hand_on()
+    assert await scene.kept() == {b"88.1": 6}
+    assert left_behind(scene.spools) == []
+    assert not (await scene.reached()).is_partial
+
+
+async def test_one_that_ended_in_order_while_nobody_took_anything_lacks_nothing(scene: Scene) -> None:
+    scene.count(3)
+    scene.keeper.fails_before = True
+    assert not await scene.handing.end(0.0)
+    killed(scene)
+    await scene.keeping.watch()
+    scene.clock.advance(SILENT_SECONDS + 1)
+    await scene.keeping.watch()
+    assert await scene.kept() == {b"88.1": 3}
+    assert not (await scene.reached()).is_partial
+    assert scene.sample("topnode_counts_processes_lost_total") == 0
+
+
+async def test_a_spool_that_cannot_be_written_is_counted_and_nothing_else_changes(scene: Scene) -> None:
+    scene.spools.write_bytes(b"a file where the folder should be")
+    scene.keeper.fails_before = True
+    scene.count(3)
+    assert not await scene.hand_on()
+    assert not await scene.handing._put_in_spool()
+    assert scene.sample("topnode_counts_spool_failures_total") == 1
+    scene.keeper.fails_before = False
+    assert await scene.hand_on()
+    assert await scene.kept() == {b"88.1": 3}
+
+
+async def test_a_spool_that_is_not_whole_is_lost_and_the_day_is_marked(scene: Scene) -> None:
+    await scene.hand_on()
+    scene.spools.mkdir()
+    (scene.spools / scene.handing.boot).write_bytes(b"torn")
+    scene.clock.advance(SILENT_SECONDS + 1)
+    await scene.keeping.watch()
+    assert left_behind(scene.spools) == []
+    assert (await scene.reached()).is_partial
+    assert scene.sample("topnode_counts_keeping_failures_total") == 1
+
+
+async def test_a_spool_that_is_replaced_just_now_belongs_to_one_that_lives(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, "ab" * 16)
+    await spool.write(1.0, [])
+    with adopted(tmp_path, "ab" * 16) as left:
+        assert left is None
+    await spool.write(2.0, [], has_ended=True)
+    assert spool._locked is not None
+    os.close(spool._locked)
+    with adopted(tmp_path, "ab" * 16) as left:
+        assert left == Left(written=2.0, has_ended=True, tallies=[])
+    with adopted(tmp_path, "ab" * 16) as left:
+        assert left is None
+    assert left_behind(tmp_path) == []
