@@ -7,7 +7,7 @@ Plain when piped, and where NO_COLOR is set. rich is imported when something of 
 
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
@@ -21,18 +21,19 @@ if TYPE_CHECKING:
 
 def output() -> "Console":
     """Give the console for results, on standard output."""
-    from rich.console import Console
-
-    # Piped output isn't wrapped: a line stays a line for grep.
-    width = None if sys.stdout.isatty() else 10_000
-    return Console(file=sys.stdout, width=width, highlight=False)
+    return _console(sys.stdout)
 
 
 def messages() -> "Console":
     """Give the console for everything that is not a result, on standard error."""
+    return _console(sys.stderr)
+
+
+def _console(file: TextIO) -> "Console":
     from rich.console import Console
 
-    return Console(file=sys.stderr, highlight=False)
+    # What is piped isn't wrapped: a line stays a line for grep.
+    return Console(file=file, width=None if file.isatty() else 10_000, highlight=False)
 
 
 def table(*columns: str, title: str | None = None, right: Iterable[str] = ()) -> "Table":

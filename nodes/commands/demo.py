@@ -57,10 +57,10 @@ def command(
 
     A top-level node is started on free ports of the loopback and filled by 7 secondary nodes and 25 enterprises; a
     client resolves singly and in batches and compares every answer. Then the nodes below start, as processes of their
-    own, and are asked for through it: the 7 secondary ones, and those of 12 enterprises; the other 13 have no node
-    that speaks our protocol. 5 more secondary nodes join with their enterprises; one of them is killed, is answered
-    for, and comes back. At the end all of them are stopped and what they wrote is removed, but for a backup of the
-    filled store, which makes the next demo quick.
+    own, and are asked for through it: the 7 secondary ones, and those of all 25 enterprises, which share processes.
+    5 more secondary nodes join with their enterprises; one of them is killed, is answered for, and comes back. At the
+    end all of them are stopped and what they wrote is removed, but for a backup of the filled store, which makes the
+    next demo quick.
 
     The exit code is 1 when an answer was wrong, or came too late.
     """

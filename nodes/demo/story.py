@@ -29,7 +29,7 @@ from nodes.demo.registering import Registered, lines, register
 from nodes.demo.shelf import Shelf
 from nodes.demo.stage import WORKERS, Stage, stage
 from nodes.demo.tiers import Running, Tiers, held_below
-from nodes.demo.topology import own_nodes
+from nodes.demo.topology import moved, own_nodes
 from nodes.demo.visibility import until_known
 from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES, Secondary
 from nodes.terminal import progress
@@ -167,18 +167,18 @@ class Story:
         return asked
 
     async def _bring_up(self, on: Stage) -> Running:
-        """Run the nodes of those that are connected: each secondary node, and the enterprises' that have one."""
-        nodes = self._corpus.nodes
-        owners = [enterprise for node in nodes for enterprise in own_nodes(node)]
-        rest = len(self._corpus.enterprises) - len(owners)
-        self._act(f"The nodes below start: {len(nodes)} secondary, and {len(owners)} of enterprises")
-        with _bar("nodes below", len(nodes) + len(owners), unit="nodes") as tell:
+        """Run the nodes of all that are connected, also of enterprises that had none, or one of another kind."""
+        new = len(self._corpus.enterprises) - sum(len(own_nodes(node)) for node in self._corpus.nodes)
+        self._corpus = Corpus(len(self._corpus), [moved(node) for node in self._corpus.nodes])
+        nodes, enterprises = len(self._corpus.nodes), len(self._corpus.enterprises)
+        self._act(f"The nodes below start: {nodes} secondary, and {enterprises} of enterprises, {new} of them new")
+        with _bar("nodes below", nodes + enterprises, unit="nodes") as tell:
             running = await Tiers(on, self._clock, self._verdicts).bring_up(self._corpus, tell)
         self._say(
             f"{running.secondary_nodes + running.enterprise_nodes} nodes in {running.processes} processes, all "
             f"reached after {running.seconds:.1f} s; {running.registrations:,} things are registered down there"
         )
-        self._say(f"the other {rest} enterprises have none that speaks our protocol: this node answers for them")
+        self._say("what they registered here stays as copies; where they really are their routes say from now on")
         return running
 
     async def _ask_below(self, on: Stage) -> list[Measured]:

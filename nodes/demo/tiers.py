@@ -16,7 +16,7 @@ from nodes.demo.expectations import Expected, absent, fetched
 from nodes.demo.registering import lines, register
 from nodes.demo.stage import Stage
 from nodes.demo.together import together
-from nodes.demo.topology import has_own_node, own_nodes
+from nodes.demo.topology import own_nodes
 from nodes.demo.visibility import until_known
 from nodes.demo.wuhan import Enterprise, Secondary
 from nodes.listening import Address
@@ -53,7 +53,8 @@ class Tiers:
     async def bring_up(self, corpus: Corpus, tell: Callable[[int], None]) -> Running:
         """Run the nodes of all that are connected already, and have the routes above lead to them.
 
-        What they registered above stays there as copies; the enterprise nodes hold the first `RECORDS` of it.
+        What they registered above stays there as copies, also of those that were hosted there until now; their own
+        nodes hold the first `RECORDS` of it.
 
         Raises:
             Fault: a node does not start, or refuses something.
@@ -65,7 +66,6 @@ class Tiers:
             self._on.below.prepare(node.prefix, "secondary", node.name, registry=self._on.node.registry, push=[])
         await self._on.below.start(names, tell)
         await together(self.found(node) for node in corpus.nodes)
-        await together(self._point_up(node) for node in corpus.nodes)
         owners = [enterprise for node in corpus.nodes for enterprise in own_nodes(node)]
         await self._on.below.start_sharing([each.prefix for each in owners], tell)
         chunks = {enterprise.prefix: rows for enterprise, rows in corpus.shares()}
@@ -101,17 +101,6 @@ class Tiers:
         await registry.allocate(OPERATOR, [Prefix(enterprise.prefix, enterprise.prefix, case=enterprise.case)])
         made = await register(await registry.client(OPERATOR), rows, self._clock, lambda _count: None)
         return made.rows
-
-    async def _point_up(self, node: Secondary) -> None:
-        """Have a secondary node know that the others below it are answered for by the node above."""
-        above = (endpoint_at(self._on.node.address),)
-        rows = [
-            Prefix(each.prefix, node.prefix, case=each.case, hosting=Hosting.DELEGATED, endpoints=above)
-            for each in node.enterprises
-            if not has_own_node(each)
-        ]
-        if rows:
-            await (await self._on.below.registry(node.prefix)).allocate(OPERATOR, rows)
 
     async def _connect(self, registry: Connecting, node: Secondary, enterprise: Enterprise) -> None:
         code = enterprise.industry.class_code

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from nodes.demo.wuhan import Enterprise, Secondary
 from resolver.routes import Protocol
@@ -14,6 +15,9 @@ Tier = Literal["secondary", "enterprise"]
 
 HOSTS_MAX: Final = 8
 """Processes that share the enterprise nodes, at most."""
+
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 class NodeFiles(Struct, frozen=True, kw_only=True):
@@ -46,6 +50,14 @@ def own_nodes(node: Secondary) -> list[Enterprise]:
     return [enterprise for enterprise in node.enterprises if has_own_node(enterprise)]
 
 
+def moved(node: Secondary) -> Secondary:
+    """Give a secondary node as it is once each enterprise below it runs a node that speaks our protocol."""
+    enterprises = (
+        replace(each, address=each.address or LOOPBACK, protocol=Protocol.GRPC) for each in node.enterprises
+    )
+    return replace(node, enterprises=tuple(enterprises))
+
+
 def settings_text(files: NodeFiles, *, registry: str, key: Path, organisation: str, push: Sequence[str]) -> str:
     """Write a node's file of settings. `registry` is where the node above takes signed requests."""
     lines = [
@@ -53,13 +65,13 @@ def settings_text(files: NodeFiles, *, registry: str, key: Path, organisation: s
         f"node = {_quoted(files.name)}",
         f"data = {_quoted(str(files.data))}",
         "workers = 0",
-        'admin = "127.0.0.1:0"',
+        f'admin = "{LOOPBACK}:0"',
         "",
         "[serving]",
-        'address = "127.0.0.1:0"',
+        f'address = "{LOOPBACK}:0"',
         "",
         "[registry]",
-        'address = "127.0.0.1:0"',
+        f'address = "{LOOPBACK}:0"',
         "",
         "[upward]",
         f"registry = {_quoted(registry)}",

@@ -11,7 +11,7 @@ import sys
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lmdb
 import pytest
@@ -19,7 +19,6 @@ import pytest
 from nodes.demo.corpus import Corpus
 from nodes.demo.place import Place
 from nodes.demo.shelf import Shelf
-from nodes.demo.topology import own_nodes
 from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES
 from registry.v1 import registry_pb2 as pb
 from resolver.clock import SetClock
@@ -65,9 +64,13 @@ class Demo:
         ]
 
 
+def _demo(folder: Path) -> Demo:
+    return Demo(folder, "--registrations", str(REGISTRATIONS), "--no-packages")
+
+
 @pytest.fixture
 def demo(tmp_path: Path) -> Demo:
-    return Demo(tmp_path, "--registrations", str(REGISTRATIONS), "--no-packages")
+    return _demo(tmp_path)
 
 
 def _report(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def _check(report: dict[str, Any]) -> None:
         node.prefix for node in (*SECONDARY_NODES, *PLANNED_NODES)
     }
     assert report["running"]["secondary_nodes"] == len(SECONDARY_NODES)
-    assert report["running"]["enterprise_nodes"] == sum(len(own_nodes(node)) for node in SECONDARY_NODES)
+    assert report["running"]["enterprise_nodes"] == len(ENTERPRISES) == 25
     assert [each["batch"] for each in report["recursed"]] == [100, 100]
     _check_failed(report["failed"])
 
@@ -114,27 +117,43 @@ def _is_running(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def test_it_shows_a_node_and_leaves_nothing_and_is_quicker_the_second_time(demo: Demo) -> None:
-    """Twice, and then it is cleaned away."""
-    first = _report(demo.run("--json"))
-    _check(first)
-    _check_loaded(first)
-    second = _report(demo.run("--json"))
-    _check(second)
-    assert second["loaded"] is None
-    pids = [
-        each["pid"] for report in (first, second) for part in ("processes", "below") for each in report["node"][part]
-    ]
-    assert not any(map(_is_running, pids))
-    assert demo.left() == []
-    assert demo.run("--clean").returncode == 0
-    assert not demo.data.exists()
+def _still_running(report: dict[str, Any]) -> list[int]:
+    pids = [each["pid"] for part in ("processes", "below") for each in report["node"][part]]
+    return [pid for pid in pids if _is_running(pid)]
 
 
-def test_it_tells_its_story_in_plain_lines_when_piped(demo: Demo) -> None:
-    ended = demo.run()
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "\x1b" not in ended.stdout
+class First(NamedTuple):
+    """A demo that was run once, with what it said; what it kept on purpose is there still."""
+
+    demo: Demo
+    ended: subprocess.CompletedProcess[str]
+
+    @property
+    def report(self) -> dict[str, Any]:
+        return _report(self.ended)
+
+    def again(self, folder: Path) -> Demo:
+        """Give a demo elsewhere that finds the same backup."""
+        demo = _demo(folder)
+        shutil.copytree(self.demo.data / "kept", demo.data / "kept")
+        return demo
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> First:
+    demo = _demo(tmp_path_factory.mktemp("first"))
+    return First(demo, demo.run("--keep", "--json"))
+
+
+def test_it_shows_a_node_with_all_those_below(first: First) -> None:
+    _check(first.report)
+    _check_loaded(first.report)
+    assert not _still_running(first.report)
+
+
+def test_it_tells_its_story_in_plain_lines_when_piped(first: First) -> None:
+    story = first.ended.stderr
+    assert "\x1b" not in story
     for said in (
         "88.101.0042",
         "光电子行业节点",
@@ -144,12 +163,32 @@ def test_it_tells_its_story_in_plain_lines_when_piped(demo: Demo) -> None:
         "answers wrong",
         "stopped",
     ):
-        assert said in ended.stdout
+        assert said in story
+    # The trace through three tiers: what each of them did, the answer from the lowest one's store.
+    steps = (
+        r"top +child +0 kept, 1 to be asked",
+        r"88\.1210 +child +0 kept, 1 to be asked",
+        r"88\.1210\.2 +store +1 held, 0 not held",
+        r"88\.1210 +child +88\.1210\.2 grpc 1 answered 0 failed",
+        r"top +child +88\.1210 grpc 1 answered 0 failed",
+    )
+    assert re.search(".*".join(steps), story, re.DOTALL), story
 
 
-def test_a_wrong_answer_makes_it_fail(demo: Demo) -> None:
+def test_the_second_time_it_finds_its_backup_and_it_leaves_nothing(first: First, tmp_path: Path) -> None:
+    demo = first.again(tmp_path)
+    report = _report(demo.run("--json"))
+    _check(report)
+    assert report["loaded"] is None
+    assert not _still_running(report)
+    assert demo.left() == []
+    assert demo.run("--clean").returncode == 0
+    assert not demo.data.exists()
+
+
+def test_a_wrong_answer_makes_it_fail(first: First, tmp_path: Path) -> None:
     """The kept store is one in which a single value is another than the corpus says."""
-    _report(demo.run("--json"))
+    demo = first.again(tmp_path)
     _keep_wrong_store(demo)
     ended = demo.run("--json")
     assert ended.returncode == 1, ended.stderr
@@ -174,13 +213,11 @@ def test_interrupted_it_leaves_nothing_running(demo: Demo, number: signal.Signal
     assert demo.left() == []
 
 
-def test_a_kept_store_can_be_served_and_its_journal_names_everybody_who_joined(demo: Demo, top_node: TopNode) -> None:
+def test_a_kept_store_can_be_served_and_its_journal_names_everybody_who_joined(
+    first: First, top_node: TopNode
+) -> None:
     """Nothing went past the registry: each node applied with a key of its own, and registered what is its own."""
-    ended = demo.run("--keep", "--json")
-    report = _report(ended)
-    _check(report)
-    _check_loaded(report)
-    said = re.search(r"topnode serve top --data (\S+)", ended.stderr)
+    said = re.search(r"topnode serve top --data (\S+)", first.ended.stderr)
     assert said
     actors = asyncio.run(_actors(Path(said[1])))
     assert sorted(actors["node-apply.v1"]) == sorted(NODES)

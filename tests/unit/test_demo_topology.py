@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from nodes.demo.topology import HOSTS_MAX, NodeFiles, own_nodes, settings_text, shared_out
+from nodes.demo.topology import HOSTS_MAX, NodeFiles, moved, own_nodes, settings_text, shared_out
 from nodes.demo.wuhan import PLANNED_NODES, SECONDARY_NODES
 from nodes.settings import read
-from resolver.routes import Protocol
+from resolver.routes import Hosting, Protocol
 
 
 def nodes(folder: Path, count: int) -> list[NodeFiles]:
@@ -21,6 +21,14 @@ def test_enterprises_with_an_address_for_our_protocol_run_nodes() -> None:
         for enterprise in node.enterprises:
             runs = enterprise in own_nodes(node)
             assert runs == (bool(enterprise.address) and enterprise.protocol is Protocol.GRPC)
+
+
+def test_once_they_have_moved_all_enterprises_run_nodes() -> None:
+    for node in SECONDARY_NODES:
+        assert own_nodes(moved(node)) == list(moved(node).enterprises)
+        assert {each.prefix for each in moved(node).enterprises} == {each.prefix for each in node.enterprises}
+        assert all(each.allocation.hosting is Hosting.DELEGATED for each in moved(node).enterprises)
+    assert sum(len(moved(node).enterprises) for node in SECONDARY_NODES) == 25
 
 
 def test_each_planned_node_brings_a_third_tier_and_hosts_another() -> None:
