@@ -17,10 +17,10 @@ demo: $(VENV)/.run ## a node with a million registrations, and nodes below it th
 	$(BIN)/topnode demo
 
 test: $(VENV)/.dev ## all tests that this machine can run; what it cannot is listed at the end
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 check: lint types drift ## what CI runs: lint, types, drift, and all tests with every service required
-	CI=true $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	CI=true $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## ruff, the import arrow, buf
 	$(BIN)/ruff format --check .

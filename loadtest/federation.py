@@ -7,7 +7,6 @@ the same node behind a proxy that is late.
 
 import argparse
 import asyncio
-import itertools
 import json
 import random
 import socket
@@ -18,7 +17,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, closing, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -42,7 +41,7 @@ from resolver.following import Following, FollowingSettings
 from resolver.handle import Handle
 from resolver.routes import Endpoint, Hosting, Prefix, Protocol, RouteTable
 from resolver.store import Write
-from resolver.store.embedded import EmbeddedReader, EmbeddedWriter, Owner
+from resolver.store.embedded import EmbeddedReader
 from resolver.trust.actors import NodeTable
 from resolver.v1 import resolver_pb2 as pb
 
@@ -81,9 +80,8 @@ def main() -> None:
         uvloop.run(measure(Path(folder), figures, status.update))
         status.update("a table of 1,000,000 routes")
         _routes(figures)
-        status.update("a resolver that starts with them")
-        seconds = uvloop.run(_start(Path(folder) / "routes"))
-        figures.bars.append(_ceiling("start with 1,000,000 prefixes in the store, s", seconds, 10))
+        status.update("a resolver that has them, and 500 children")
+        uvloop.run(_reach(Path(folder), figures))
     figures.show(console)
     if arguments.json:
         figures.write(arguments.json)
@@ -96,7 +94,7 @@ async def measure(folder: Path, figures: Figures, tell: Callable[[str], None]) -
         folder / "child", _records(_near() + _far()), _hosted(_near() + _far()), node="child"
     )
     with servers.node(folder / "child", workers=1, TOPNODE_NODE="child") as child, _silent() as silent:
-        async with _late(child.resolver) as late:
+        async with _late(child.resolver, LATE) as late:
             await workload.build_store_of(
                 folder / "top",
                 _records([HOSTED]),
@@ -237,28 +235,43 @@ def _routes(figures: Figures) -> None:
             [sys.executable, "-m", "loadtest.routes_memory", str(PREFIXES)], capture_output=True, check=True
         ).stdout
     )
-    figures.bars.append(_ceiling("routes and scopes of 1,000,000 prefixes, MB", memory["with_scopes_mb"], 250))
+    figures.notes["routes and scopes of 1,000,000 prefixes alone, MB"] = memory["with_scopes_mb"]
     found = _lookups()
     figures.bars.append(_ceiling("route lookup, us", found.kept * 1e6, 3))
     figures.notes["route lookup of a prefix not asked for lately, us"] = found.any * 1e6
     figures.notes["one changed route, and the next lookup, us"] = found.changed * 1e6
 
 
+async def _reach(folder: Path, figures: Figures) -> None:
+    """Start on a store with a million prefixes, delegated to 500 children, and ask each child of a real resolver."""
+    names = [f"88.{100 + number}" for number in range(ROUTED)]
+    await workload.build_store_of(folder / "children", [], _hosted(names), node="child")
+    with servers.node(folder / "children", workers=1, TOPNODE_NODE="child") as child:
+        async with AsyncExitStack() as stack:
+            # A connection to each: behind ports of their own.
+            ports = [await stack.enter_async_context(_late(child.resolver, 0)) for _ in names]
+            await workload.build_store_of(folder / "routes", [], list(_delegated(names, ports)), node="top")
+            figures.bars.append(
+                _ceiling("start with 1,000,000 prefixes in the store, s", await _start(folder / "routes"), 10)
+            )
+            with servers.node(folder / "routes", workers=1) as top:
+                loop = Loop(top.resolver, top.pids["worker-0"], connections=1)
+                calls = [_call([f"{name}.{number:08d}/NONE"]) for number, name in enumerate(names)]
+                await loop.run(calls, callers=4, seconds=30)
+                own = _own_megabytes(top.pids["worker-0"])
+                await loop.close()
+    figures.bars.append(_ceiling("own memory of a resolver with 1,000,000 prefixes and 500 children, MB", own, 250))
+
+
 async def _start(folder: Path) -> float:
     """Give the seconds until a resolver knows a million prefixes that its store holds."""
-    clock = SystemClock()
-    writer = EmbeddedWriter.open(folder, owner=Owner.here("benchmark", clock=clock))
-    with closing(writer):
-        made = rows(PREFIXES)
-        while some := list(itertools.islice(made, 10_000)):
-            await workload.put(writer, prefixes=some)
     with closing(EmbeddedReader.open(folder)) as reader:
         routes, registry = RouteTable(), CollectorRegistry()
         following = Following(
             reader,
             routes,
             MemoryCache(MemorySettings(), registry),
-            clock,
+            SystemClock(),
             FollowingSettings(),
             registry,
             nodes=NodeTable(),
@@ -269,6 +282,26 @@ async def _start(folder: Path) -> float:
     if len(routes) != PREFIXES:
         raise RuntimeError(len(routes))
     return took
+
+
+def _delegated(names: Sequence[str], ports: Sequence[int]) -> Iterator[Prefix]:
+    """Make a million prefixes with a term each, shared out to children with these names, behind these ports."""
+    for number in range(PREFIXES):
+        place = number % len(names)
+        yield Prefix(
+            f"{names[place]}.{number:08d}",
+            names[place],
+            hosting=Hosting.DELEGATED,
+            expires_at=1_900_000_000 + number,
+            endpoints=(Endpoint(Protocol.GRPC, "127.0.0.1", ports[place]),),
+            epoch=number,
+        )
+
+
+def _own_megabytes(pid: int) -> float:
+    """Give what a process does not share with a file or another process."""
+    rows = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    return next(int(row.split()[1]) * 1_024 / 1e6 for row in rows if row.startswith("Anonymous:"))
 
 
 def _lookups() -> _Lookups:
@@ -362,21 +395,25 @@ def _silent() -> Iterator[int]:
 
 
 @asynccontextmanager
-async def _late(port: int) -> AsyncIterator[int]:
-    """Give a port behind which a server's answers come late."""
+async def _late(port: int, seconds: float) -> AsyncIterator[int]:
+    """Give a port behind which a server's answers come so many seconds late."""
     loop = asyncio.get_running_loop()
     writers: list[asyncio.StreamWriter] = []
 
-    async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seconds: float) -> None:
+    async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, late: float) -> None:
         with suppress(OSError):
             while octets := await reader.read(1 << 18):
-                loop.call_later(seconds, writer.write, octets)
+                loop.call_later(late, write, writer, octets)
         writer.close()
+
+    def write(writer: asyncio.StreamWriter, octets: bytes) -> None:
+        if not writer.is_closing():
+            writer.write(octets)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port)
         writers.extend((writer, server_writer))
-        await asyncio.gather(passed(reader, server_writer, 0), passed(server_reader, writer, LATE))
+        await asyncio.gather(passed(reader, server_writer, 0), passed(server_reader, writer, seconds))
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
@@ -386,7 +423,7 @@ async def _late(port: int) -> AsyncIterator[int]:
         for writer in writers:
             writer.close()
         # Until each direction has seen that it is over.
-        await asyncio.sleep(2 * LATE)
+        await asyncio.sleep(2 * seconds)
 
 
 if __name__ == "__main__":

@@ -9,15 +9,17 @@ from bisect import bisect_right, insort
 from collections.abc import Iterable
 from enum import Enum, IntEnum
 from itertools import islice
-from typing import Final, Self
+from typing import Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
 
 from resolver.bounds import SECONDS_MAX
 from resolver.errors import Fault, Reason
 from resolver.handle import CaseRule, check_prefix, encoded, lineage
+
+SHAPES_MAX: Final = 8_192
+"""Different holders, endpoints and states of prefixes that are held once for all rows which have them."""
 
 SCOPES_MAX: Final = 65_536
 """Scopes held at once; those made first are forgotten first and made again when asked for."""
@@ -193,42 +195,85 @@ class Scope:
         return Scope(prefix, said, epoch)
 
 
-class _Row(Struct, frozen=True, array_like=True, gc=False):
-    """A `Prefix` as the table packs it: no text where that is the key, and no holder where that is the text."""
+class _Shape(Struct, frozen=True, array_like=True, gc=False):
+    """What many rows share: nearly all prefixes below one child are delegated to it, at the same endpoints."""
 
-    text: str | None
     holder: str | None
     state: PrefixState
     case: CaseRule
     hosting: Hosting
-    expires_at: int
     endpoints: tuple[Endpoint, ...]
+
+
+class _Row(Struct, frozen=True, array_like=True, gc=False):
+    """A `Prefix` as the table packs it: no text where that is the key, and no holder where that is the text.
+
+    `shape` is a number in the table's `_Shapes`, or stands here where those are full.
+    """
+
+    text: str | None
+    shape: int | _Shape
+    expires_at: int
     epoch: int
-
-    @classmethod
-    def of(cls, prefix: Prefix, key: bytes) -> Self:
-        text = None if prefix.text.encode() == key else prefix.text
-        holder = None if prefix.holder == prefix.text else prefix.holder
-        return cls(text, holder, *astuple(prefix)[2:])
-
-    def prefix(self, key: bytes) -> Prefix:
-        text = self.text or key.decode()
-        return Prefix(text, self.holder or text, *astuple(self)[2:])
 
 
 _row_decoder = msgspec.msgpack.Decoder(_Row)
 
 
+class _Shapes:
+    """Shapes of rows, each held once, at most `SHAPES_MAX`. None is forgotten: the table that they are of is."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[_Shape, int] = {}
+        self._shapes: list[_Shape] = []
+
+    def pack(self, prefix: Prefix, key: bytes) -> bytes:
+        """Pack a row for this key."""
+        text = None if prefix.text.encode() == key else prefix.text
+        holder = None if prefix.holder == prefix.text else prefix.holder
+        shape = _Shape(holder, prefix.state, prefix.case, prefix.hosting, prefix.endpoints)
+        packed = _encoder.encode(_Row(text, self._number(shape), prefix.expires_at, prefix.epoch))
+        # Copied: the encoder's own bytes keep hold of more memory than they fill.
+        return bytes(memoryview(packed))
+
+    def unpack(self, packed: bytes, key: bytes) -> Prefix:
+        """Give the row that was packed for this key."""
+        row = _row_decoder.decode(packed)
+        shape = self._shapes[row.shape] if isinstance(row.shape, int) else row.shape
+        text = row.text or key.decode()
+        return Prefix(
+            text,
+            shape.holder or text,
+            shape.state,
+            shape.case,
+            shape.hosting,
+            row.expires_at,
+            shape.endpoints,
+            row.epoch,
+        )
+
+    def _number(self, shape: _Shape) -> int | _Shape:
+        number = self._numbers.get(shape)
+        if number is None:
+            number = len(self._shapes)
+            if number == SHAPES_MAX:
+                return shape
+            self._numbers[shape] = number
+            self._shapes.append(shape)
+        return number
+
+
 class RouteTable:
     """All prefixes of a node: packed rows, found by longest match of segments.
 
-    At a million prefixes it must stay below 250 MB (loadtest/routes_memory.py), so rows stay packed bytes.
+    With a million prefixes a resolver must stay below 250 MB (loadtest/federation.py), so rows stay packed bytes.
     `generation` goes up with each change: a cached answer whose generation is current needs no further comparison.
     """
 
     def __init__(self) -> None:
         self.generation = 1
         self._rows: dict[bytes, bytes] = {}
+        self._shapes = _Shapes()
         self._touched: dict[bytes, int] = {}
         self._ends = array("q")
         self._loose_ends = array("q")
@@ -248,8 +293,7 @@ class RouteTable:
             held = self._rows.get(key)
             if held is not None and _row_decoder.decode(held).epoch > prefix.epoch:
                 continue
-            # Copied: the encoder's own bytes keep hold of more memory than they fill.
-            self._rows[key] = bytes(memoryview(_encoder.encode(_Row.of(prefix, key))))
+            self._rows[key] = self._shapes.pack(prefix, key)
             self._note_depth(key)
             if prefix.expires_at:
                 ends.append(prefix.expires_at)
@@ -272,8 +316,9 @@ class RouteTable:
     def adopt(self, other: "RouteTable") -> None:
         """Start afresh with what another table holds, which is not used any more: it was filled piece by piece."""
         other._order_ends()  # noqa: SLF001 - the same class
-        held = other._rows, other._touched, other._ends, other._segments  # noqa: SLF001 - as above
-        self._rows, self._touched, self._ends, self._segments = held
+        self._rows, self._shapes = other._rows, other._shapes  # noqa: SLF001 - as above
+        held = other._touched, other._ends, other._segments  # noqa: SLF001 - as above
+        self._touched, self._ends, self._segments = held
         self._loose_ends = array("q")
         self._forget_scopes()
 
@@ -294,7 +339,7 @@ class RouteTable:
     def allocation(self, prefix: bytes) -> Prefix | None:
         """Give the row of exactly this folded prefix."""
         row = self._rows.get(prefix)
-        return None if row is None else _row_decoder.decode(row).prefix(prefix)
+        return None if row is None else self._shapes.unpack(row, prefix)
 
     def _find(self, asked: bytes) -> Scope:
         """Walk down from the first segment, as deep as there is anything to find."""
