@@ -8,12 +8,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
 import grpc
 import msgspec
+from prometheus_client.parser import text_string_to_metric_families
 
 from nodes.loading.imports import Operator, Taken
 from nodes.loading.loads import Manner, body_of
@@ -91,6 +93,19 @@ class RunningNode:
         """Ask the admin endpoint: status and body."""
         return get(self.started.admin, path)
 
+    def sample(self, name: str, **labels: str) -> float:
+        """Sum the samples of a metric that have these labels, over all processes; 0 where there is none yet."""
+        return sum(self.samples(name, "worker", **labels).values())
+
+    def samples(self, name: str, by: str, **labels: str) -> Mapping[str, float]:
+        """Give such sums by the values of one more label, also 0 for what is not there."""
+        sums: defaultdict[str, float] = defaultdict(float)
+        for family in text_string_to_metric_families(self.get("/metrics")[1]):
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    sums[sample.labels.get(by, "")] += sample.value
+        return sums
+
     def conditions(self) -> dict[str, str]:
         """The name of each process and how it is."""
         return {each["name"]: each["condition"] for each in json.loads(self.get("/readyz")[1])["processes"]}
@@ -161,14 +176,7 @@ class RunningNode:
 
     async def load(self, *rows: Mapping[str, Any], name: str = "test") -> Taken:
         """Register rows through the owner process, as `topnode load` does."""
-        owner = current_owner(self.data)
-        assert owner
-        octets = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-        part = Part(offset=0, end_offset=len(octets), first_line=1, rows=octets, is_last=True)
-        piece = await piece_of(part)
-        async with open_remote(owner.socket, Operator(), self.data, SystemClock()) as imports:
-            body = body_of(piece, Manner(), NO_CHUNKS, name=name, number=1, restart=True)
-            return await imports.take(body, piece.chunk)
+        return await load(self.data, *rows, name=name)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -198,6 +206,25 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None, name: st
     if credentials is None:
         return grpc.insecure_channel(address, options=options)
     return grpc.secure_channel(address, credentials, options=[*options, ("grpc.ssl_target_name_override", name)])
+
+
+def route_row(prefix: str, address: str, *, holder: str = "", tls_name: str = "") -> dict[str, Any]:
+    """Write the row by which a prefix is delegated to the node at this address, which has its name by itself."""
+    host, _, port = address.rpartition(":")
+    where = {"protocol": "grpc", "address": host, "port": int(port), "tls_name": tls_name}
+    return {"prefix": prefix, "holder": holder or prefix, "hosting": "delegated", "endpoints": [where]}
+
+
+async def load(data: Path, *rows: Mapping[str, Any], name: str = "test") -> Taken:
+    """Register rows with the node that runs on this store, as `topnode load` does."""
+    owner = current_owner(data)
+    assert owner
+    octets = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    part = Part(offset=0, end_offset=len(octets), first_line=1, rows=octets, is_last=True)
+    piece = await piece_of(part)
+    async with open_remote(owner.socket, Operator(), data, SystemClock()) as imports:
+        body = body_of(piece, Manner(), NO_CHUNKS, name=name, number=1, restart=True)
+        return await imports.take(body, piece.chunk)
 
 
 def get(admin: str, path: str) -> tuple[int, str]:

@@ -18,7 +18,6 @@ from resolver.federation.settings import FederationSettings
 from resolver.query import Mode
 from resolver.routes import Endpoint, Hosting, Prefix, Protocol
 from resolver.rpc.serving import ServingSettings
-from resolver.rpc.tls import ServerTls
 from resolver.trust.operators import Operators
 from resolver.units import Duration
 from tests.small_store import SmallStore
@@ -26,9 +25,9 @@ from tests.small_store import SmallStore
 RECURSIVE = Options(mode=Mode.RECURSIVE)
 
 
-def endpoint(port: int, *, priority: int = 0, tls_name: str = "") -> Endpoint:
+def endpoint(port: int, *, priority: int = 0) -> Endpoint:
     """Where a node of this machine answers."""
-    return Endpoint(Protocol.GRPC, "127.0.0.1", port, priority, tls_name)
+    return Endpoint(Protocol.GRPC, "127.0.0.1", port, priority)
 
 
 def delegated(prefix: str, holder: str, *endpoints: Endpoint) -> Prefix:
@@ -68,13 +67,12 @@ async def served(
     prefixes: Sequence[Prefix] = (),
     *,
     federation: FederationSettings | None = None,
-    tls: ServerTls | None = None,
 ) -> AsyncIterator[ServedNode]:
     """Serve a node at this port of the loopback; what is in flight at the end is not waited for long."""
     registry, store = CollectorRegistry(), SmallStore(records, prefixes)
     settings = NodeSettings(
         node=name,
-        serving=ServingSettings(address=f"127.0.0.1:{port}", tls=tls, drain_grace=Duration(0.2)),
+        serving=ServingSettings(address=f"127.0.0.1:{port}", drain_grace=Duration(0.2)),
         federation=federation or FederationSettings(),
     )
     with tempfile.TemporaryDirectory() as folder:

@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,9 @@ from resolver.errors import Reason
 from resolver.federation import breaker
 from resolver.federation.settings import FederationSettings
 from resolver.query import Mode
-from resolver.routes import Endpoint, Prefix
-from resolver.rpc.tls import ClientTls, ServerTls
+from resolver.routes import Prefix
 from resolver.units import Duration
-from tests.certificates import Authority
-from tests.running_node import RunningNode
+from tests.running_node import RunningNode, route_row
 from tests.served_nodes import RECURSIVE, ServedNode, delegated, endpoint, served
 from tests.services.bad_networks import BadNetwork, bad_network, black_hole
 from tests.services.ports import free_ports
@@ -216,102 +213,6 @@ async def test_half_of_the_endpoints_going_down_under_traffic_costs_no_answer() 
         assert failed == []
 
 
-async def test_all_children_unreachable_at_once_is_told_each_and_hosted_prefixes_answer() -> None:
-    names = [f"88.{number}" for number in range(10, 35)]
-    (top_port, *ports) = free_ports(26)
-    rows = [delegated(name, name, endpoint(port)) for name, port in zip(names, ports, strict=True)]
-    async with served("top", top_port, COPY, [*rows, Prefix("88.2", "88.2")], federation=FORGETFUL) as top:
-        for _ in range(breaker.FAILURES + 1):
-            given = await top.ask(*(f"{name}/A" for name in names), "88.2/H")
-            assert given[:-1] == [Reason.CHILD_UNREACHABLE] * 25
-            assert isinstance(given[-1], Answer)
-        assert {top.sample("topnode_child_up", child=name) for name in names} == {0}
-        assert await told_at_once(top, "88.10/A") == [Reason.CHILD_UNREACHABLE]
-
-
-# --- children that lie ---------------------------------------------------------------------------------------------
-
-
-async def test_a_child_that_answers_for_another_prefix_is_not_believed() -> None:
-    """It hosts all of 88, and says so: what it says of 88.1 is its own word only where 88.1 is delegated."""
-    child_port, top_port = free_ports(2)
-    async with (
-        served("88.1", child_port, RECORDS, [Prefix("88", "88.1")]),
-        served("top", top_port, COPY, [delegated("88.1", "88.1", endpoint(child_port))], federation=FORGETFUL) as top,
-    ):
-        assert await top.ask("88.1/1", "88.1/2") == [Reason.CHILD_ANSWER_REFUSED] * 2
-        assert top.sample("topnode_child_refused_answers_total", child="88.1", why="prefix") == 2
-        assert (await top.answer("88.1/0", WITH_COPY)).standing is Standing.REGISTERED_COPY
-
-
-# --- rings and chains ----------------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def in_a_row(count: int, *, closed: bool, hops: int = 4) -> AsyncIterator[list[ServedNode]]:
-    """Nodes that delegate 88.1 each to the next; the last one hosts it, or delegates it to the first."""
-    ports = free_ports(count)
-    async with AsyncExitStack() as stack:
-        nodes = []
-        for number, port in enumerate(ports):
-            following = (number + 1) % count
-            row = delegated("88.1", f"n{following}", endpoint(ports[following]))
-            is_host = number == count - 1 and not closed
-            nodes.append(
-                await stack.enter_async_context(
-                    served(
-                        f"n{number}",
-                        port,
-                        RECORDS,
-                        [Prefix("88.1", "n") if is_host else row],
-                        federation=FederationSettings(hops=hops),
-                    )
-                )
-            )
-        yield nodes
-
-
-@pytest.mark.parametrize("count", [2, 3])
-async def test_a_ring_of_referrals_ends_at_once(count: int) -> None:
-    async with in_a_row(count, closed=True) as nodes:
-        began = time.monotonic()
-        assert await nodes[0].ask("88.1/1", "88.1/2") == [Reason.REFERRAL_LOOP] * 2
-        assert time.monotonic() - began < 2
-        assert nodes[-1].sample("topnode_federation_failed_total", reason="REFERRAL_LOOP") == 2
-
-
-async def test_a_chain_is_followed_to_the_limit_and_no_further() -> None:
-    async with in_a_row(5, closed=False) as nodes:
-        answer = await nodes[0].answer("88.1/1")
-        assert [hop.node for hop in answer.hops] == ["n4", "n3", "n2", "n1"]
-    async with in_a_row(6, closed=False) as nodes:
-        assert await nodes[0].ask("88.1/1") == [Reason.HOP_LIMIT]
-        assert (await nodes[1].answer("88.1/1")).outcome is Outcome.FOUND
-
-
-# --- certificates --------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("is_good", [True, False], ids=["good", "expired"])
-async def test_a_child_with_an_expired_certificate_is_not_believed(tmp_path: Path, *, is_good: bool) -> None:
-    authority = Authority(tmp_path)
-    end = datetime(2099 if is_good else 2021, 1, 1, tzinfo=UTC)
-    files = authority.issue("child", alternatives=("child.example.org",), end=end)
-    tls = ServerTls(certificate=files.certificate, key=files.key)
-    child_port, top_port = free_ports(2)
-    where: Endpoint = endpoint(child_port, tls_name="child.example.org")
-    federation = FederationSettings(deadline=Duration(2), tls=ClientTls(server_ca=authority.path))
-    async with (
-        served("88.1", child_port, RECORDS, [Prefix("88.1", "88.1")], tls=tls),
-        served("top", top_port, COPY, [delegated("88.1", "88.1", where)], federation=federation) as top,
-    ):
-        (given,) = await top.ask("88.1/1")
-        if is_good:
-            assert isinstance(given, Answer)
-        else:
-            assert given is Reason.CHILD_UNREACHABLE
-
-
 # --- processes -----------------------------------------------------------------------------------------------------
 
 
@@ -364,8 +265,8 @@ async def test_three_tiers_of_processes_tell_one_trace(top_node: TopNode, tmp_pa
     top = top_node(data=tmp_path / "t", tier="top", workers=1, TOPNODE_NODE="top")
     value = {"index": 1, "type": "URL", "data": "https://example.org"}
     await enterprise.load({"prefix": "88.1.5", "holder": "88.1.5"}, {"identifier": "88.1.5/SN-1", "values": [value]})
-    await secondary.load({"prefix": "88.1", "holder": "88.1"}, route_row("88.1.5", enterprise))
-    await top.load(route_row("88.1", secondary))
+    await secondary.load({"prefix": "88.1", "holder": "88.1"}, route_row("88.1.5", enterprise.address))
+    await top.load(route_row("88.1", secondary.address))
     async with Client(top.address) as client:
         async with asyncio.timeout(5):
             traced = await client.resolve_traced("88.1.5/SN-1", RECURSIVE)
@@ -381,9 +282,3 @@ async def test_three_tiers_of_processes_tell_one_trace(top_node: TopNode, tmp_pa
 
 def _outcome(traced: Traced) -> Outcome | None:
     return traced.answer.outcome if isinstance(traced.answer, Answer) else None
-
-
-def route_row(prefix: str, node: RunningNode) -> dict[str, object]:
-    host, _, port = node.address.rpartition(":")
-    where = {"protocol": "grpc", "address": host, "port": int(port)}
-    return {"prefix": prefix, "holder": prefix, "hosting": "delegated", "endpoints": [where]}

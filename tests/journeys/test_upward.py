@@ -119,16 +119,6 @@ def is_named(node: RunningNode, identifier: str, name: str) -> bool:
     return name_at(node, identifier) == name
 
 
-def metric(node: RunningNode, name: str, **labels: str) -> float:
-    """Sum the samples of a metric that have these labels."""
-    found = 0.0
-    for line in node.get("/metrics")[1].splitlines():
-        sample, _, number = line.rpartition(" ")
-        if sample.partition("{")[0] == name and all(f'{key}="{value}"' for key, value in labels.items()):
-            found += float(number) if all(f'{key}="{value}"' in sample for key, value in labels.items()) else 0
-    return found
-
-
 def is_told(child: RunningNode) -> bool:
     """Has the child told everything, as far as it knows?"""
     mark = watermark(child)
@@ -218,7 +208,7 @@ def test_a_secondary_node_joins_and_what_is_registered_below_becomes_known_above
     listed = topnode("node", "list", "--registry", pair.top.started.registry, "--data", pair.top_data, "--json")
     (found,) = [json.loads(line) for line in listed.stdout.splitlines()]
     assert found["heartbeat"]["applied_index"] >= 1
-    assert metric(pair.top, "topnode_child_heartbeat_age_seconds", child=CHILD) < 30
+    assert pair.top.sample("topnode_child_heartbeat_age_seconds", child=CHILD) < 30
     assert (
         "heard"
         in topnode("node", "list", "--registry", pair.top.started.registry, "--data", pair.top_data).stdout.decode()
@@ -292,13 +282,13 @@ def test_an_outbox_that_is_replayed_changes_nothing(pair: Pair) -> None:
         pair.start_child()
         pair.wait_told()
     # The second time even the requests were the same.
-    assert metric(pair.child, "topnode_upward_repeated_answers_total") >= 1
+    assert pair.child.sample("topnode_upward_repeated_answers_total") >= 1
     # Without the file everything is pushed again, by other requests: nothing of it changes anything.
     pair.child.stop()
     (pair.child_data / WATERMARK).unlink()
     pair.start_child()
     pair.wait_told()
-    assert metric(pair.child, "topnode_upward_rows_total", outcome="unchanged") >= 1_500
+    assert pair.child.sample("topnode_upward_rows_total", outcome="unchanged") >= 1_500
     assert names_at(pair.top, range(1_500)) == [f"a part {each}" for each in range(1_500)]
     assert versions_at(pair.top, range(0, 1_500, 100)) == versions
 
@@ -325,7 +315,7 @@ def test_a_long_outage_costs_those_below_nothing_and_is_made_up_for(pair: Pair) 
     registered(pair.child, *(row(each, "second") for each in range(0, 5_000, 10)))
     registered(pair.child, Row(identifier=f"{CHILD}/SN-3", op="delete"))
     assert name_at(pair.child, f"{CHILD}/SN-10") == "second 10"
-    wait_until(lambda: metric(pair.child, "topnode_upward_failures_total") >= 1, 60, what="it is tried")
+    wait_until(lambda: pair.child.sample("topnode_upward_failures_total") >= 1, 60, what="it is tried")
     pair.child.stop()
     pair.start_child()
     assert name_at(pair.child, f"{CHILD}/SN-4999") == "a part 4999"
@@ -334,7 +324,7 @@ def test_a_long_outage_costs_those_below_nothing_and_is_made_up_for(pair: Pair) 
     assert name_at(pair.top, f"{CHILD}/SN-3") in {"absent", "not_here"}
     assert name_at(pair.top, f"{CHILD}/SN-4990") == "second 4990"
     assert name_at(pair.top, f"{CHILD}/SN-4999") == "a part 4999"
-    assert metric(pair.child, "topnode_upward_enabled") == 1
+    assert pair.child.sample("topnode_upward_enabled") == 1
 
 
 @pytest.mark.parametrize("seconds", [3_600, -3_600])
