@@ -21,7 +21,7 @@ from resolver.chain import ChainSettings
 from resolver.errors import Fault, Reason
 from resolver.federation.settings import FederationSettings
 from resolver.following import FollowingSettings
-from resolver.front.grpc import FrontSettings
+from resolver.front.core import FrontSettings
 from resolver.rpc.serving import ServingSettings
 from resolver.rpc.tls import ServerTls, read_server
 from resolver.store.cassandra.settings import CassandraSettings

@@ -20,7 +20,10 @@ from resolver.federation.driver import Drivers
 from resolver.federation.grpc_driver import GrpcDriver
 from resolver.federation.settings import FederationSettings
 from resolver.following import Following
-from resolver.front.grpc import NodeCard, ResolverFront
+from resolver.front.core import Core, NodeCard
+from resolver.front.grpc import GrpcFront
+from resolver.front.listing import Listing
+from resolver.front.paging import PageTokens
 from resolver.holders import Holders
 from resolver.routes import Protocol, RouteTable
 from resolver.rpc.serving import Server, build_server
@@ -82,21 +85,19 @@ class Resolver:
             federation=federation,
         )
         self._server = build_server(settings.serving)
-        ResolverFront(
+        core = Core(
             chain=self._chain,
-            records=store,
-            routes=routes,
-            holders=holders,
-            signatures=QueryVerifier(settings.node, nodes, operators, clock),
+            listing=Listing(store, routes, PageTokens(secret), holders),
             node=_card(settings),
             applied_index=lambda: self._following.applied,
             settings=settings.front,
-            secret=secret,
             clock=clock,
             registry=registry,
             signer=_signer(settings, clock),
             counting=counting,
-        ).add_to(self._server)
+        )
+        signatures = QueryVerifier(settings.node, nodes, operators, clock)
+        GrpcFront(core, signatures=signatures, clock=clock, registry=registry).add_to(self._server)
 
     @property
     def is_current(self) -> bool:

@@ -28,7 +28,10 @@ from resolver.chain import Link
 from resolver.clock import Clock, SetClock, SystemClock
 from resolver.encoding import varint
 from resolver.errors import Fault, Reason
-from resolver.front.grpc import SERVICE, TRACE_KEY, FrontSettings, NodeCard, ResolverFront
+from resolver.front.core import SERVICE, TRACE_KEY, Core, FrontSettings, NodeCard
+from resolver.front.grpc import GrpcFront
+from resolver.front.listing import Listing
+from resolver.front.paging import PageTokens
 from resolver.handle import split
 from resolver.holders import Holders
 from resolver.query import Asker, Mode, Query
@@ -201,19 +204,18 @@ Run = Callable[[Below], Any]
 def grpcio_server(below: Below) -> Server:
     """Make the server of a grpcio front, which has not started."""
     server = build_server(below.serving)
-    ResolverFront(
+    holders = Holders(CARD.node, nodes=below.nodes, routes=below.routes, is_current=below.is_current)
+    core = Core(
         chain=below.chain,
-        records=below.index,
-        routes=below.routes,
-        holders=Holders(CARD.node, nodes=below.nodes, routes=below.routes, is_current=below.is_current),
-        signatures=QueryVerifier(CARD.node, below.nodes, OPERATORS, SystemClock()),
+        listing=Listing(below.index, below.routes, PageTokens(SECRET), holders),
         node=CARD,
         applied_index=lambda: 42,
         settings=below.settings,
-        secret=SECRET,
         clock=below.clock,
         registry=below.registry,
-    ).add_to(server)
+    )
+    signatures = QueryVerifier(CARD.node, below.nodes, OPERATORS, SystemClock())
+    GrpcFront(core, signatures=signatures, clock=below.clock, registry=below.registry).add_to(server)
     return server
 
 

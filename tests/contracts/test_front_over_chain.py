@@ -18,7 +18,10 @@ from resolver.chain.admission import AdmissionSettings
 from resolver.clock import Clock, SetClock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.following import Following, FollowingSettings
-from resolver.front.grpc import SERVICE, TRACE_KEY, FrontSettings, NodeCard, ResolverFront
+from resolver.front.core import SERVICE, TRACE_KEY, Core, FrontSettings, NodeCard
+from resolver.front.grpc import GrpcFront
+from resolver.front.listing import Listing
+from resolver.front.paging import PageTokens
 from resolver.holders import Holders
 from resolver.routes import Hosting, Prefix, PrefixState, RouteTable
 from resolver.rpc.channels import ChannelSettings, open_channel
@@ -125,19 +128,17 @@ async def _over(
         settings=settings,
         registry=registry,
     )
-    front = ResolverFront(
+    core = Core(
         chain=link,
-        records=store,
-        routes=routes,
-        holders=holders,
-        signatures=QueryVerifier("88", nodes, Operators([("alice", KEYS["alice"].public)]), clock),
+        listing=Listing(store, routes, PageTokens(await store.secret()), holders),
         node=NodeCard(node="88", tier="top", software_version="1"),
         applied_index=lambda: following.applied,
         settings=FrontSettings(),
-        secret=await store.secret(),
         clock=clock,
         registry=registry,
     )
+    signatures = QueryVerifier("88", nodes, Operators([("alice", KEYS["alice"].public)]), clock)
+    front = GrpcFront(core, signatures=signatures, clock=clock, registry=registry)
     server = build_server(ServingSettings(address="127.0.0.1:0"))
     front.add_to(server)
     await server.start()

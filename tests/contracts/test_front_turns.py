@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from resolver import bounds
 from resolver.clock import SetClock, SystemClock
 from resolver.errors import Fault, Reason
-from resolver.front.grpc import SERVICE, FrontSettings
+from resolver.front.core import SERVICE, FrontSettings
 from resolver.routes import RouteTable
 from resolver.rpc.channels import ChannelSettings, open_channel
 from resolver.rpc.errors import fault_of

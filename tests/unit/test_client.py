@@ -17,7 +17,10 @@ from resolver.answer import FOUND, Answer, Failed, Outcome, Ready
 from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.clock import SetClock, SystemClock
 from resolver.errors import Fault, Reason
-from resolver.front.grpc import FrontSettings, NodeCard, ResolverFront
+from resolver.front.core import Core, FrontSettings, NodeCard
+from resolver.front.grpc import GrpcFront
+from resolver.front.listing import Listing
+from resolver.front.paging import PageTokens
 from resolver.handle import Handle
 from resolver.holders import Holders
 from resolver.query import Mode, Query
@@ -109,19 +112,19 @@ async def address(below: Below) -> AsyncIterator[str]:
     clock, routes, nodes = SystemClock(), RouteTable(), NodeTable()
     routes.put([Prefix("88", "88")])
     server = build_server(ServingSettings(address="127.0.0.1:0"))
-    ResolverFront(
+    holders = Holders("top", nodes=nodes, routes=routes, is_current=lambda: True)
+    registry = CollectorRegistry()
+    core = Core(
         chain=below,
-        records=below,
-        routes=routes,
-        holders=Holders("top", nodes=nodes, routes=routes, is_current=lambda: True),
-        signatures=QueryVerifier("top", nodes, Operators([(OPERATOR.actor, OPERATOR.key.public)]), clock),
+        listing=Listing(below, routes, PageTokens(b"s" * 32), holders),
         node=NodeCard(node="top", tier="top", software_version="1", answer_tiers=("store",)),
         applied_index=lambda: 7,
         settings=FrontSettings(),
-        secret=b"s" * 32,
         clock=clock,
-        registry=CollectorRegistry(),
-    ).add_to(server)
+        registry=registry,
+    )
+    signatures = QueryVerifier("top", nodes, Operators([(OPERATOR.actor, OPERATOR.key.public)]), clock)
+    GrpcFront(core, signatures=signatures, clock=clock, registry=registry).add_to(server)
     await server.start()
     yield f"127.0.0.1:{server.port}"
     below.holds.set()
