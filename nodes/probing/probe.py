@@ -24,7 +24,6 @@ _OPTIONS: Final[Options] = (
     # A connection of its own: it shows what happens to connections, and shares nothing with those of callers.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_retries", 0),
 )
@@ -101,7 +100,9 @@ class EndpointProbe:
         await self._channel.close()
 
     def _connect(self) -> None:
-        self._channel = open_channel(self._address, self._settings, _OPTIONS)
+        # Connecting may take as long as a look: who accepts and then says nothing is silent, not unreachable.
+        patience = ("grpc.min_reconnect_backoff_ms", round(self._timeout * 1_000))
+        self._channel = open_channel(self._address, self._settings, (*_OPTIONS, patience))
         self._health: Any = self._channel.unary_unary(
             f"/{HEALTH_SERVICE}/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
