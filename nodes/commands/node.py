@@ -9,7 +9,9 @@ import click
 from rich.text import Text
 
 from nodes.asking.answers import safe, time_text
-from nodes.client import PrivateKey
+from nodes.asking.seen_nodes import ADMIN, fetch_seen
+from nodes.client import PrivateKey, RegistryClient, Submitted
+from nodes.client.receipts import node_of
 from nodes.client.registered import ListedNode
 from nodes.registering.acting import Acting, act, acting_options
 from nodes.registering.reach import (
@@ -22,6 +24,7 @@ from nodes.registering.reach import (
 )
 from nodes.registering.shown import STYLES, node_lines, plain_listed, plain_node
 from nodes.terminal import output, print_json, print_ndjson, table
+from resolver.errors import Fault, Reason
 from resolver.trust.actors import Node, NodeState, Tier
 
 _reason = click.option("--reason", default="", metavar="TEXT", help="Why; it is told to everybody.")
@@ -184,24 +187,45 @@ def revoke(node_id: str, *, reason: str, **acting: Unpack[Acting]) -> None:
 @click.option("--begin", "what", flag_value="begin", help="Answer in its place, out of registered copies.")
 @click.option("--end", "what", flag_value="end", help="Have it answer for itself again.")
 @_because
+@click.option(
+    "--admin",
+    default=ADMIN,
+    metavar="HOST:PORT",
+    show_default=True,
+    help="The admin endpoint of the node that is to answer; it is asked whether that node suspects itself.",
+)
+@click.option("--although-suspect", is_flag=True, help="Begin although that node suspects itself.")
 @acting_options
-def takeover(node_id: str, *, what: str | None, reason: str, **acting: Unpack[Acting]) -> None:
+def takeover(
+    node_id: str,
+    *,
+    what: str | None,
+    reason: str,
+    admin: str,
+    although_suspect: bool,
+    **acting: Unpack[Acting],
+) -> None:
     """Answer in the place of NODE, or no longer, as an operator: --begin or --end.
 
     Whoever asks recursively below its prefixes is then answered out of the registered copies, marked so. The node
     goes on writing as before. `topnode nodes` tells how the nodes below stand. What an operator begins, an operator
     ends; and where one ends it while the node is down, it is not begun again before the node has been up.
+
+    Where more than half of the nodes below fail together it is rather the node above that has failed, or its network:
+    then nothing is begun without --although-suspect.
     """
     if what is None:
         raise click.UsageError("Say what is done: --begin or --end.")
     is_begun = what == "begin"
-    act(
-        acting,
-        lambda client: (client.take_over if is_begun else client.hand_back)(
-            node_id, reason, request_id=acting["request_id"]
-        ),
-        f"{node_id} is taken over." if is_begun else f"{node_id} answers for itself again.",
-    )
+
+    async def request(client: RegistryClient) -> Submitted:
+        if not is_begun:
+            return await client.hand_back(node_id, reason, request_id=acting["request_id"])
+        if not although_suspect:
+            await _check_unsuspected(client, admin)
+        return await client.take_over(node_id, reason, request_id=acting["request_id"])
+
+    act(acting, request, f"{node_id} is taken over." if is_begun else f"{node_id} answers for itself again.")
 
 
 @command.command()
@@ -238,6 +262,29 @@ def rotate(*, new_key: Path, **acting: Unpack[Acting]) -> None:
         lambda client: client.rotate(key, request_id=acting["request_id"]),
         f"{acting['actor']} signs with {new_key} from now on.",
     )
+
+
+async def _check_unsuspected(client: RegistryClient, admin: str) -> None:
+    """Refuse where the node whose registry is asked suspects itself; where that cannot be learnt, say so.
+
+    Raises:
+        click.UsageError: it does.
+        Fault: SETTING_INVALID for what is no address; the registry does not answer.
+    """
+    own = node_of((await client.checkpoint()).verifier_key)
+    try:
+        seen = await asyncio.to_thread(fetch_seen, admin)
+    except Fault as fault:
+        if fault.reason is not Reason.NODE_UNREACHABLE:
+            raise
+        unknown = fault.detail
+    else:
+        unknown = "" if seen.node == own else f"http://{admin} is of {safe(seen.node)}"
+        if seen.node == own and seen.suspects_itself:
+            together = f"{seen.failing} of {seen.counted} nodes fail together: {own} suspects itself."
+            raise click.UsageError(f"{together} Look at its network first; --although-suspect begins all the same.")
+    if unknown:
+        click.echo(f"Whether {own} suspects itself is not known (--admin): {unknown}.", err=True)
 
 
 async def _status(node_id: str, reach: RegistryReach) -> Node:

@@ -1,25 +1,18 @@
 """`topnode nodes`: how the nodes below a node are, as its prober sees them."""
 
-import http.client
 from datetime import UTC, datetime
 from typing import Final
 
 import click
-import msgspec
 from rich.text import Text
 
 from nodes.asking.answers import safe, time_text
-from nodes.listening import Address
+from nodes.asking.seen_nodes import ADMIN, fetch_seen
 from nodes.probing.deciding import Standing
 from nodes.probing.incidents import Incident
 from nodes.probing.seen import ChildSeen, NodesSeen
 from nodes.terminal import messages, output, print_json, table
 from resolver.errors import Fault, Reason
-
-ADMIN: Final = "127.0.0.1:3642"
-"""Where a node has its admin endpoint by default (`nodes.settings`)."""
-
-SECONDS: Final = 5.0
 
 _STYLES: Final = {Standing.UP: "bold green", Standing.DOWN: "bold red", Standing.UNKNOWN: "bold yellow"}
 _NOTHING: Final = "-"
@@ -34,7 +27,7 @@ def command(node_id: str | None, admin: str, *, as_json: bool) -> None:
 
     A node is down when 51 of 100 probes of the window failed. "due" is what is to be done about it, and by whom.
     """
-    seen = _fetch(admin)
+    seen = fetch_seen(admin)
     children = [child for child in seen.children if node_id in (None, child.node)]
     if node_id is not None and not children:
         raise Fault(Reason.NODE_UNKNOWN, f"No node named {node_id} is probed.", field="node")
@@ -46,34 +39,6 @@ def command(node_id: str | None, admin: str, *, as_json: bool) -> None:
     else:
         _print_one(children[0])
     _warn(seen)
-
-
-def _fetch(admin: str) -> NodesSeen:
-    """Ask the admin endpoint.
-
-    Raises:
-        Fault: SETTING_INVALID for what is no address; NODE_UNREACHABLE.
-    """
-    address = Address.from_text(admin, field="--admin")
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=SECONDS)
-    try:
-        connection.request("GET", "/nodes")
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise _unreachable(admin, str(error) or type(error).__name__) from None
-    finally:
-        connection.close()
-    if answer.status != http.HTTPStatus.OK:
-        raise _unreachable(admin, body.decode(errors="replace").strip() or f"HTTP status {answer.status}")
-    try:
-        return NodesSeen.from_json(body)
-    except msgspec.DecodeError as error:
-        raise _unreachable(admin, f"what it says is not understood: {error}") from None
-
-
-def _unreachable(admin: str, why: str) -> Fault:
-    return Fault(Reason.NODE_UNREACHABLE, f"http://{admin}/nodes: {why}", field="--admin")
 
 
 def _print_all(seen: NodesSeen) -> None:
@@ -126,7 +91,7 @@ def _warn(seen: NodesSeen) -> None:
     console = messages()
     if seen.suspects_itself:
         sentence = f"{seen.failing} of {seen.counted} nodes fail together: {safe(seen.node)} suspects itself."
-        console.print(Text(f"{sentence} Nothing is taken over.", style="bold red"))
+        console.print(Text(f"{sentence} Nothing is taken over by itself.", style="bold red"))
     if seen.left_out:
         console.print(Text(f"{seen.left_out} more nodes are not probed (probing.children).", style="bold yellow"))
     for each in seen.vantage:

@@ -11,6 +11,7 @@ from msgspec import Struct
 from nodes.listening import Address
 from resolver import routes
 from resolver.clock import Clock
+from resolver.errors import Fault
 from resolver.routes import Endpoint
 from resolver.rpc.channels import ChannelSettings, Options, open_channel
 from resolver.rpc.health import HEALTH_SERVICE
@@ -23,7 +24,6 @@ _OPTIONS: Final[Options] = (
     # A connection of its own: it shows what happens to connections, and shares nothing with those of callers.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_retries", 0),
 )
@@ -66,7 +66,11 @@ def can_probe(endpoint: Endpoint) -> bool:
 
 
 class EndpointProbe:
-    """Looks at one endpoint of a node, over one connection. Made within the running loop; closed at the end."""
+    """Looks at one endpoint of a node, over one connection. Made within the running loop; closed at the end.
+
+    After a look that got no answer the next one connects anew: a connection that died without a word (a firewall
+    forgot it, a link was cut) stays silent for minutes, while whoever asks has long been answered over another one.
+    """
 
     def __init__(self, endpoint: Endpoint, *, node: str, timeout: float, tls: ClientTls | None, clock: Clock) -> None:
         """Make it; it connects with the first look.
@@ -74,13 +78,31 @@ class EndpointProbe:
         Raises:
             Fault: FILE_UNREADABLE naming a TLS file.
         """
-        settings = ChannelSettings()
+        self._settings = ChannelSettings()
         if endpoint.tls_name:
-            settings = ChannelSettings(tls=tls or ClientTls(), tls_name=endpoint.tls_name)
+            self._settings = ChannelSettings(tls=tls or ClientTls(), tls_name=endpoint.tls_name)
+        self._address = Address(endpoint.address, endpoint.port).to_text()
         self._node = node
         self._timeout = timeout
         self._clock = clock
-        self._channel = open_channel(Address(endpoint.address, endpoint.port).to_text(), settings, _OPTIONS)
+        self._connect()
+
+    async def look(self) -> Look:
+        """Look once, within the time that it was given; nothing is raised but what ends this task."""
+        began = self._clock.monotonic()
+        cause = await self._cause()
+        look = Look(self._clock.monotonic() - began, cause)
+        if cause is Cause.SILENT:
+            await self._connect_anew()
+        return look
+
+    async def close(self) -> None:
+        await self._channel.close()
+
+    def _connect(self) -> None:
+        # Connecting may take as long as a look: who accepts and then says nothing is silent, not unreachable.
+        patience = ("grpc.min_reconnect_backoff_ms", round(self._timeout * 1_000))
+        self._channel = open_channel(self._address, self._settings, (*_OPTIONS, patience))
         self._health: Any = self._channel.unary_unary(
             f"/{HEALTH_SERVICE}/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -92,14 +114,14 @@ class EndpointProbe:
             response_deserializer=resolver_pb2.GetNodeInfoResponse.FromString,
         )
 
-    async def look(self) -> Look:
-        """Look once, within the time that it was given; nothing is raised but what ends this task."""
-        began = self._clock.monotonic()
-        cause = await self._cause()
-        return Look(self._clock.monotonic() - began, cause)
-
-    async def close(self) -> None:
-        await self._channel.close()
+    async def _connect_anew(self) -> None:
+        before = self._channel
+        try:
+            self._connect()
+        except Fault:
+            # The TLS files are being exchanged: the next look goes over what there is.
+            return
+        await before.close()
 
     async def _cause(self) -> Cause | None:
         try:

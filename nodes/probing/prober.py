@@ -32,7 +32,7 @@ STEP: Final = 1.0
 """Seconds between two decisions, at most: so old is what is told at most."""
 
 TRY_AGAIN: Final = 10.0
-"""Seconds until something is asked of the registry again, whether it was refused or is not known here yet."""
+"""Seconds until the same is asked of the registry again, whether it was refused or is not known here yet."""
 
 _BACK_OFF: Final = 5.0
 _NOTHING: Final = Decisions(due={}, suspects_itself=False, failing=0, counted=0)
@@ -175,12 +175,12 @@ class Prober:
         if due is not watch.due and due in _FOR_OPERATORS:
             _log.warning("an operator should %s", due.value.partition(",")[0], extra={"child": watch.name})
         watch.due = due
-        if due in {Due.TAKE_OVER, Due.HAND_BACK} and not watch.is_acting and self._is_time(watch):
+        if due in {Due.TAKE_OVER, Due.HAND_BACK} and not watch.is_acting and self._is_time(watch, due):
             watch.is_acting = True
             tasks.create_task(self._act(watch, due, seen))
 
-    def _is_time(self, watch: Watch) -> bool:
-        return self._clock.monotonic() >= watch.next_act
+    def _is_time(self, watch: Watch, due: Due) -> bool:
+        return self._clock.monotonic() >= watch.next_act.get(due, float("-inf"))
 
     async def _act(self, watch: Watch, due: Due, seen: Evidence) -> None:
         said = {"child": watch.name, "probes": seen.tally.probes, "failed": seen.tally.failed}
@@ -199,7 +199,7 @@ class Prober:
                 _log.warning("the registry does not %s: %s", due.value, fault, extra=said)
         finally:
             self._acts.labels(due.name.lower(), outcome).inc()
-            watch.next_act = self._clock.monotonic() + TRY_AGAIN
+            watch.next_act[due] = self._clock.monotonic() + TRY_AGAIN
             watch.is_acting = False
 
     def _tell_suspicion(self) -> None:

@@ -42,7 +42,7 @@ class Watch:
         self.child = child
         self.good = self.failed = 0
         self.due = Due.NOTHING
-        self.next_act = float("-inf")
+        self.next_act: dict[Due, float] = {}
         self.is_acting = False
         self._settings = settings
         self._clock = clock

@@ -3,12 +3,13 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from itertools import count
 from typing import Final
 
 import msgspec
 from msgspec import Struct
 
-from nodes.client import Outcome, RegistryClient
+from nodes.client import Outcome, RegistryClient, Submitted
 from nodes.client.bulk import ROWS_BYTES, draft_of
 from nodes.client.signing import Draft
 from nodes.upward.metrics import UpwardMetrics
@@ -20,7 +21,7 @@ from nodes.upward.verdicts import Verdict, of_row, of_rows
 from registry.journal import Store
 from resolver.bounds import ENVELOPE_ROWS
 from resolver.clock import Clock
-from resolver.errors import Fault
+from resolver.errors import Fault, Reason
 from resolver.handle import lineage
 
 AT_ONCE: Final = 4
@@ -118,7 +119,7 @@ class Copies:
 
     async def _send(self, rows: Sequence[_Pushed], life: str, place: str) -> Told:
         try:
-            submitted = await self._client.send(_draft(rows, life, place))
+            submitted = await self._submit(rows, life, place)
         except Fault as fault:
             if of_rows(fault) is Verdict.AGAIN:
                 raise
@@ -139,6 +140,23 @@ class Copies:
                 refused.append(self._note(row, refusal))
         await self._refused.add(refused)
         return Told(submitted.receipt.index if submitted.receipt else 0, frozenset(owed))
+
+    async def _submit(self, rows: Sequence[_Pushed], life: str, place: str) -> Submitted:
+        """Send rows under the first name of their place that other content has not taken.
+
+        A request of which nothing was heard may still be on its way, and come after what is sent now. Of two requests
+        with one name one is taken. Either it was that one: then what is held now goes under the next name. Or it is
+        refused when it comes, and nothing older goes over what is newer.
+        """
+        body = draft_of([row.octets for row in rows], partial=True)
+        for number in count():
+            draft = Draft(body.kind, body.body, request_id(life, f"{place}#{number}"))
+            try:
+                return await self._client.send(draft)
+            except Fault as fault:
+                if fault.reason is not Reason.REQUEST_ID_REUSED:
+                    raise
+        raise AssertionError("Numbers do not end.")
 
     async def _cut(self, rows: Sequence[_Pushed], life: str, place: str, fault: Fault) -> Told:
         """Find the row because of which a whole request is refused, so that it holds up no other."""
@@ -162,8 +180,3 @@ class Copies:
 
 
 _BECAME: Final = {Verdict.OWED: "owed", Verdict.DONE: "done", Verdict.FINAL: "refused"}
-
-
-def _draft(rows: Sequence[_Pushed], life: str, place: str) -> Draft:
-    unnamed = draft_of([row.octets for row in rows], partial=True)
-    return Draft(unnamed.kind, unnamed.body, request_id(life, place, unnamed.body))

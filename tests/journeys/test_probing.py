@@ -186,6 +186,11 @@ class Stage:
         self.top.submit(operator.request("prefix-allocate.v1", {"rows": [row]}))
 
 
+def joined(text: bytes) -> bytes:
+    """Give what was written for people on one line."""
+    return b" ".join(text.split())
+
+
 @contextmanager
 def stage_of(folder: Path, workers: int) -> Iterator[Stage]:
     made = Stage(folder, workers)
@@ -260,12 +265,17 @@ def test_a_stopped_child_without_an_agreement_is_an_operators(stage: Stage) -> N
     assert (seen.standing, seen.takeover) == (Standing.DOWN, False)
     assert seen.incident
     assert seen.incident.cause == "no answer in time"
-    assert stage.command("takeover", name, "--begin", "--reason", "it does not answer")["outcomes"] == ["replaced"]
+    begin = ("node", "takeover", name, "--begin", "--reason", "it does not answer", "--admin", "127.0.0.1:1")
+    begun = topnode(*begin, "--registry", stage.top.started.registry, "--data", stage.top.data, "--json")
+    assert told(begun)["outcomes"] == ["replaced"]
+    assert begun.stderr.startswith(b"Whether top suspects itself is not known (--admin): http://127.0.0.1:1/nodes:")
     row = stage.row(name)
     assert (row.takeover, row.takeover_automatic, row.takeover_reason) == (True, False, "it does not answer")
     child.running.signal(signal.SIGCONT)
     stage.comes_to(name, lambda seen: seen.due == Due.OPERATOR_HANDS_BACK, "is an operator's to hand back")
     assert stage.row(name).takeover
+    assert 'topnode_probe_operator_due{child="88.3",worker="prober"} 1.0' in stage.top.get("/metrics")[1]
+    assert b"hand back, by an operator" in topnode("nodes", "--admin", stage.top.started.admin).stdout
     stage.command("takeover", name, "--end", "--reason", "it is back")
     stage.comes_to(name, lambda seen: not seen.takeover, "is handed back")
 
@@ -285,7 +295,22 @@ def test_nobody_is_taken_over_while_more_than_half_fail_together(stage: Stage) -
     assert "suspects itself" in stage.top.log.read_text()
     assert 'topnode_probe_suspects_itself{worker="prober"} 1.0' in stage.top.get("/metrics")[1]
     plain = topnode("nodes", "--admin", stage.top.started.admin)
-    assert b"2 of 3 nodes fail together: top suspects itself." in plain.stderr
+    assert b"2 of 3 nodes fail together: top suspects itself. Nothing is taken over by itself." in joined(
+        plain.stderr
+    )
+
+    # It is an operator's to decide, who is told first.
+    begin = ("node", "takeover", "88.2", "--begin", "--reason", "it is not us", "--admin", stage.top.started.admin)
+    signed = ("--registry", stage.top.started.registry, "--data", stage.top.data)
+    refused = topnode(*begin, *signed)
+    assert refused.returncode == 2
+    assert b"2 of 3 nodes fail together: top suspects itself." in joined(refused.stderr)
+    assert not stage.row("88.2").takeover
+    assert topnode(*begin, *signed, "--although-suspect").returncode == 0
+    row = stage.row("88.2")
+    assert (row.takeover, row.takeover_automatic, row.takeover_reason) == (True, False, "it is not us")
+    ended = topnode("node", "takeover", "88.2", "--end", "--reason", "it was", *signed)
+    assert (ended.returncode, ended.stderr) == (0, b""), "who ends one is asked for nothing"
 
     stage.children["88.2"].running.signal(signal.SIGCONT)
     stage.comes_to("88.1", lambda seen: seen.takeover, "is taken over")

@@ -11,22 +11,20 @@ import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from nodes.client import Client, Options, Outcome, PrivateKey, RegistryClient, Row, Signer, Value
+from nodes.client import Client, Options, Outcome, Row, Value
 from nodes.upward.refused import FILE as REFUSED
 from nodes.upward.watermark import FILE as WATERMARK
-from registry.keyring import OPERATOR_FILE
 from registry.rows import PrefixRow
-from resolver.errors import Fault
 from resolver.query import Mode
 from resolver.routes import Hosting, Prefix
-from resolver.trust.actors import NodeState
 from resolver.trust.verdicts import Trust
 from resolver.v1 import resolver_pb2 as pb
 from tests.journeys.conftest import TopNode
+from tests.nodes_below import allocated, is_told, prefix_of, registered, reviewed
 from tests.running_node import ROOT, RunningNode, get, wait_until
 from tests.services.ports import free_ports
 from tests.topnode import topnode
@@ -34,59 +32,6 @@ from tests.topnode import topnode
 CHILD: Final = "88.111"
 MAKER: Final = "88.111.5"
 SIGNED: Final = {"TOPNODE_FEDERATION__SIGNED": "true"}
-
-
-def signer(node: RunningNode) -> Signer:
-    return Signer("local", PrivateKey.from_file(node.data / OPERATOR_FILE))
-
-
-def registered(node: RunningNode, *rows: Row) -> list[Outcome]:
-    """Register at a node as its operator."""
-
-    async def register() -> list[Outcome]:
-        async with RegistryClient(node.started.registry, signer(node)) as client:
-            return [each async for some in client.register_all(rows) for each in some.outcomes]
-
-    return asyncio.run(register())
-
-
-def allocated(node: RunningNode, *rows: PrefixRow) -> None:
-    async def allocate() -> None:
-        async with RegistryClient(node.started.registry, signer(node)) as client:
-            await client.allocate(rows)
-
-    asyncio.run(allocate())
-
-
-def prefix_of(node: RunningNode, prefix: str) -> Prefix | None:
-    """Give the row of a prefix at a node."""
-
-    async def ask() -> Prefix | None:
-        async with RegistryClient(node.started.registry) as client:
-            try:
-                return await client.prefix(prefix)
-            except Fault:
-                return None
-
-    return asyncio.run(ask())
-
-
-def reviewed(top: RunningNode, node: str = CHILD) -> None:
-    """Wait until the node has applied, and enable it."""
-
-    async def state() -> NodeState | None:
-        async with RegistryClient(top.started.registry) as client:
-            try:
-                return (await client.node(node)).state
-            except Fault:
-                return None
-
-    async def enable() -> None:
-        async with RegistryClient(top.started.registry, signer(top)) as client:
-            await client.review(node)
-
-    wait_until(lambda: asyncio.run(state()) is NodeState.APPLIED, what=f"{node} has applied")
-    asyncio.run(enable())
 
 
 def row(number: int, text: str = "a part", prefix: str = CHILD) -> Row:
@@ -119,26 +64,6 @@ def is_named(node: RunningNode, identifier: str, name: str) -> bool:
     return name_at(node, identifier) == name
 
 
-def is_told(child: RunningNode) -> bool:
-    """Has the child told everything, as far as it knows?"""
-    mark = watermark(child)
-    return mark.get("index") == head_of(child) and not mark.get("owed")
-
-
-def watermark(child: RunningNode) -> dict[str, Any]:
-    path = child.data / WATERMARK
-    return json.loads(path.read_bytes()) if path.exists() else {}
-
-
-def head_of(node: RunningNode) -> int:
-    async def ask() -> int:
-        async with RegistryClient(node.started.registry) as client:
-            note = (await client.checkpoint()).note
-            return int(note.splitlines()[1])
-
-    return asyncio.run(ask())
-
-
 class Pair:
     """A top-level node and a secondary one below it, which has joined."""
 
@@ -166,7 +91,7 @@ class Pair:
         return self.child
 
     def join(self) -> None:
-        reviewed(self.top)
+        reviewed(self.top, CHILD)
         allocated(self.top, PrefixRow(prefix=CHILD, holder=CHILD))
         allocated(self.child, PrefixRow(prefix=CHILD, holder=CHILD))
 
@@ -340,7 +265,7 @@ def test_the_clock_of_the_child_is_wrong_by_an_hour(top_node: TopNode, tmp_path:
         assert process.stdout
         admin = json.loads(process.stdout.readline() or "{}").get("admin")
         assert admin, log.read_text()
-        reviewed(top)
+        reviewed(top, CHILD)
         allocated(top, PrefixRow(prefix=CHILD, holder=CHILD))
         wait_until(lambda: (prefix_of(top, CHILD) or Prefix("x", "x")).hosting is Hosting.DELEGATED, 60, log=log)
         wait_until(lambda: name_at(top, f"{CHILD}/SN-1") == "a part 1", 60, what="a copy", log=log)

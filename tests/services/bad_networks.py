@@ -3,9 +3,10 @@
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import Final, Self
 
 _RESET: Final = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: closing sends RST and not FIN."""
@@ -96,6 +97,47 @@ async def bad_network(host: str, port: int) -> AsyncIterator[BadNetwork]:
         server.close()
         proxy.close()
         await asyncio.sleep(0)
+
+
+class NetworkApart:
+    """The same for tests without an event loop: as a context, it forwards in a thread of its own."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._runs = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._runs.wait()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+
+    @property
+    def address(self) -> str:
+        return self._network.address
+
+    def reset(self) -> None:
+        self._do(self._network.reset)
+
+    def heal(self) -> None:
+        self._do(self._network.heal)
+
+    async def _run(self) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        async with bad_network(*self._target) as self._network:
+            self._runs.set()
+            await self._ended.wait()
+
+    def _do(self, act: Callable[[], None]) -> None:
+        """Have it done before this returns."""
+        done = threading.Event()
+        self._loop.call_soon_threadsafe(act)
+        self._loop.call_soon_threadsafe(done.set)
+        done.wait()
 
 
 @asynccontextmanager

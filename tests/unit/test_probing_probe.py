@@ -18,6 +18,7 @@ from resolver.rpc.serving import Server, ServingSettings, build_server
 from resolver.rpc.tls import ClientTls, ServerTls
 from resolver.v1 import resolver_pb2 as pb
 from tests.certificates import Authority
+from tests.services.bad_networks import bad_network
 
 NAME = "88.111"
 
@@ -119,6 +120,18 @@ async def test_whoever_comes_back_is_seen_over_the_same_probe(far: Far) -> None:
         async with asyncio.timeout(20):
             while not (await probe.look()).is_good:  # noqa: ASYNC110 - gRPC's own back-off is waited for
                 await asyncio.sleep(0.05)
+
+
+async def test_a_connection_that_died_without_a_word_is_given_up(far: Far) -> None:
+    """What was open while the network was silent stays dead: the next look goes over another connection."""
+    async with bad_network("127.0.0.1", far.server.port) as network:
+        there = Endpoint(Protocol.GRPC, "127.0.0.1", network.port)
+        async with looking(far, endpoint=there, within=1.0) as probe:
+            assert (await probe.look()).is_good
+            network.fall_silent()
+            assert [(await probe.look()).cause for _ in range(3)] == [Cause.SILENT] * 3
+            network.heal()
+            assert (await probe.look()).is_good
 
 
 async def test_an_endpoint_with_a_tls_name_is_proven(tmp_path: Path) -> None:

@@ -292,6 +292,18 @@ async def test_without_an_agreement_or_leave_nothing_is_asked() -> None:
         assert stage.acting.asked == []
 
 
+async def test_what_an_operator_has_begun_only_an_operator_hands_back() -> None:
+    async with running() as stage:
+        stage.store.commit(nodes=[row("88.1", takeover=True)])
+        await stage.comes_to(lambda: (child := stage.child()) and child.due == Due.OPERATOR_HANDS_BACK)
+        assert stage.sample("topnode_probe_operator_due", child="88.1") == 1
+        await asyncio.sleep(QUICK.settle * 3)
+        child = stage.child()
+        assert child
+        assert child.takeover
+        assert stage.acting.asked == []
+
+
 async def test_more_than_half_failing_is_suspicious() -> None:
     async with running() as stage:
         stage.fail(1, 2)

@@ -1,7 +1,7 @@
 """The push upward between two registries in this process: what is refused, owed, taken back and begun again."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
-from nodes.client import PrivateKey, RegistryClient, Row, Signer, Value
+from nodes.client import PrivateKey, RegistryClient, Row, Signer, Submitted, Value
+from nodes.client.signing import Draft
 from nodes.upward.copies import Copies
 from nodes.upward.joining import Joining
 from nodes.upward.metrics import UpwardMetrics
@@ -163,6 +164,51 @@ async def test_before_its_prefix_is_allocated_above_all_is_owed_and_then_pushed_
     held = await pair.above.prefix(CHILD)
     assert held.endpoints == (ENDPOINT,)
     assert [line for line in pair.refused() if '"op":"route"' not in line] == []
+
+
+class LosingClient(RegistryClient):
+    """Hears nothing of requests about identifiers; they arrive above, or are on their way for long."""
+
+    def __init__(self, address: str, signer: Signer, *, arrive: bool) -> None:
+        super().__init__(address, signer)
+        self.lost: list[Draft] = []
+        self._arrive = arrive
+
+    async def send(self, draft: Draft, *, also: PrivateKey | None = None) -> Submitted:
+        if draft.kind != "identifiers.v1":
+            return await super().send(draft, also=also)
+        self.lost.append(draft)
+        if self._arrive:
+            await super().send(draft)
+        raise Fault(Reason.DEADLINE_SPENT)
+
+
+@pytest.mark.parametrize("arrive", [True, False])
+async def test_a_request_that_was_given_up_and_comes_late_changes_nothing_that_is_newer(
+    pair: Pair, *, arrive: bool
+) -> None:
+    """Whether it was taken or not: what the child holds now is what is there at the end."""
+    await pair.above.allocate([PrefixRow(prefix=CHILD, holder=CHILD)])
+    await pair.register(row("A"), row("B"))
+    good = pair.client
+    async with LosingClient(f"unix:{pair.folder / 'top'}.sock", Signer(CHILD, pair.key), arrive=arrive) as losing:
+        pair.client = losing
+        await pair.begin()
+        with pytest.raises(Fault):
+            await pair.push()
+        await pair.register(row("A", "second"))
+        with pytest.raises(Fault):
+            await pair.push()
+        lost = losing.lost
+    await pair.register(row("A", "third"))
+    pair.client = good
+    await (await pair.begin()).push()
+    assert await pair.names("88.111/A", "88.111/B") == ["third", "first"]
+    assert len({draft.body for draft in lost}) == 2
+    for draft in lost:
+        with suppress(Fault):
+            assert (await good.send(draft)).is_repeated
+    assert await pair.names("88.111/A", "88.111/B") == ["third", "first"]
 
 
 async def test_what_changes_while_the_prefix_is_disabled_above_is_made_up_for(pair: Pair) -> None:
