@@ -23,7 +23,7 @@ _log: Final = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 1.0
 """A process that does not answer its supervisor within this time is silent."""
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parents[2]
 """What another interpreter needs on its path to find the same packages."""
 
 
