@@ -11,6 +11,7 @@ from msgspec import Struct
 from nodes.listening import Address
 from resolver import routes
 from resolver.clock import Clock
+from resolver.errors import Fault
 from resolver.routes import Endpoint
 from resolver.rpc.channels import ChannelSettings, Options, open_channel
 from resolver.rpc.health import HEALTH_SERVICE
@@ -66,7 +67,10 @@ def can_probe(endpoint: Endpoint) -> bool:
 
 
 class EndpointProbe:
-    """Looks at one endpoint of a node, over one connection. Made within the running loop; closed at the end."""
+    """Looks at one endpoint of a node, over one connection, and over another after one at which nobody answered.
+
+    Made within the running loop; closed at the end.
+    """
 
     def __init__(self, endpoint: Endpoint, *, node: str, timeout: float, tls: ClientTls | None, clock: Clock) -> None:
         """Make it; it connects with the first look.
@@ -74,19 +78,23 @@ class EndpointProbe:
         Raises:
             Fault: FILE_UNREADABLE naming a TLS file.
         """
-        settings = ChannelSettings()
+        self._settings = ChannelSettings()
         if endpoint.tls_name:
-            settings = ChannelSettings(tls=tls or ClientTls(), tls_name=endpoint.tls_name)
+            self._settings = ChannelSettings(tls=tls or ClientTls(), tls_name=endpoint.tls_name)
+        self._target = Address(endpoint.address, endpoint.port).to_text()
         self._node = node
         self._timeout = timeout
         self._clock = clock
-        self._channel = open_channel(Address(endpoint.address, endpoint.port).to_text(), settings, _OPTIONS)
-        self._health: Any = self._channel.unary_unary(
+        self._take(open_channel(self._target, self._settings, _OPTIONS))
+
+    def _take(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._health: Any = channel.unary_unary(
             f"/{HEALTH_SERVICE}/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
-        self._card: Any = self._channel.unary_unary(
+        self._card: Any = channel.unary_unary(
             f"/{RESOLVER_SERVICE}/GetNodeInfo",
             request_serializer=resolver_pb2.GetNodeInfoRequest.SerializeToString,
             response_deserializer=resolver_pb2.GetNodeInfoResponse.FromString,
@@ -96,10 +104,24 @@ class EndpointProbe:
         """Look once, within the time that it was given; nothing is raised but what ends this task."""
         began = self._clock.monotonic()
         cause = await self._cause()
-        return Look(self._clock.monotonic() - began, cause)
+        seconds = self._clock.monotonic() - began
+        if cause is Cause.SILENT:
+            await self._connect_anew()
+        return Look(seconds, cause)
 
     async def close(self) -> None:
         await self._channel.close()
+
+    async def _connect_anew(self) -> None:
+        """Give up a connection that may be dead on one side: it would stay so when the way is open again."""
+        try:
+            channel = open_channel(self._target, self._settings, _OPTIONS)
+        except Fault:
+            # Its files are being replaced, perhaps: what there is goes on.
+            return
+        given_up = self._channel
+        self._take(channel)
+        await given_up.close()
 
     async def _cause(self) -> Cause | None:
         try:

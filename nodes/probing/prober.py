@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import islice
 from typing import Final, Protocol
 
 import aiohttp
@@ -22,6 +23,7 @@ from nodes.probing.vantage import Vantage, tally_of
 from nodes.probing.watch import MakeProbe, Watch
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
+from resolver.routes import Endpoint
 
 _log: Final = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ STEP: Final = 1.0
 
 TRY_AGAIN: Final = 10.0
 """Seconds until something is asked of the registry again, whether it was refused or is not known here yet."""
+
+SILENT_MOST: Final = 4_096
+"""Silent endpoints that resolvers are told of, at most; callers find the others silent."""
 
 _BACK_OFF: Final = 5.0
 _NOTHING: Final = Decisions(due={}, suspects_itself=False, failing=0, counted=0)
@@ -77,6 +82,7 @@ class Prober:
         self._vantage = [Vantage(each, clock, timeout=settings.timeout, lasts=lasts) for each in settings.vantage]
         self._decisions = _NOTHING
         self._unsuspected_at = clock.monotonic()
+        self._suspected_at = float("-inf")
         self._is_told = False
         self._acts = Counter(
             "topnode_probe_takeovers_total",
@@ -114,6 +120,17 @@ class Prober:
             vantage=[each.seen for each in self._vantage],
             children=[watch.seen() for _, watch in sorted(self._watches.items())],
         )
+
+    def silent(self) -> dict[Endpoint, float]:
+        """Give the endpoints at which nobody answers, each with how many seconds ago the first of the probes began.
+
+        Nothing while this node suspects itself, nor before each child has been probed once more after that.
+        """
+        now = self._clock.monotonic()
+        if now - self._suspected_at <= self._rule.settle:
+            return {}
+        every = (each for watch in self._watches.values() for each in watch.silent(now).items())
+        return {endpoint: now - since for endpoint, since in islice(every, SILENT_MOST)}
 
     @property
     def watches(self) -> Sequence[Watch]:
@@ -165,6 +182,8 @@ class Prober:
     def _decide(self, tasks: asyncio.TaskGroup) -> None:
         evidence = {name: watch.judge(tally_of(self._vantage, name)) for name, watch in self._watches.items()}
         self._decisions = decide(evidence, self._rule)
+        if self._decisions.suspects_itself:
+            self._suspected_at = self._clock.monotonic()
         self._tell_suspicion()
         for name, due in self._decisions.due.items():
             self._do(self._watches[name], due, evidence[name], tasks)

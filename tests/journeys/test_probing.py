@@ -101,6 +101,26 @@ class Top:
             response: pb.GetNodeResponse = call(pb.GetNodeRequest(node=name), timeout=10)
         return response.node
 
+    def ask(self, identifier: str) -> resolver_pb2.Answer:
+        """Ask recursively.
+
+        Raises:
+            Fault: as the node says.
+        """
+        options = resolver_pb2.Options(mode=resolver_pb2.MODE_RECURSIVE)
+        request = resolver_pb2.ResolveRequest(identifier=identifier, options=options)
+        with self.top.channel() as channel:
+            call = channel.unary_unary(
+                "/topnode.resolver.v1.ResolverService/Resolve",
+                resolver_pb2.ResolveRequest.SerializeToString,
+                resolver_pb2.ResolveResponse.FromString,
+            )
+            try:
+                response: resolver_pb2.ResolveResponse = call(request, timeout=10)
+            except grpc.RpcError as error:
+                raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
+        return response.answer
+
     def join(self, child: Child, port: int) -> None:
         """Let a child join that is reached at this port."""
         spki = b64encode(child.key.public.spki).decode()
@@ -149,26 +169,6 @@ class Stage(Top):
         signing = Signing(name, self.children[name].key, now=time.time())
         response = self.top.submit(signing.request("identifiers.v1", registering(*identifiers)))
         return list(response.result.outcomes)
-
-    def ask(self, identifier: str) -> resolver_pb2.Answer:
-        """Ask recursively.
-
-        Raises:
-            Fault: as the node says.
-        """
-        options = resolver_pb2.Options(mode=resolver_pb2.MODE_RECURSIVE)
-        request = resolver_pb2.ResolveRequest(identifier=identifier, options=options)
-        with self.top.channel() as channel:
-            call = channel.unary_unary(
-                "/topnode.resolver.v1.ResolverService/Resolve",
-                resolver_pb2.ResolveRequest.SerializeToString,
-                resolver_pb2.ResolveResponse.FromString,
-            )
-            try:
-                response: resolver_pb2.ResolveResponse = call(request, timeout=10)
-            except grpc.RpcError as error:
-                raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
-        return response.answer
 
     def is_answered_for(self, identifier: str) -> resolver_pb2.Answer:
         """Wait until an identifier is found out of the copies, in its child's place; give the answer."""
@@ -390,15 +390,12 @@ def seen_from_two(folder: Path) -> Iterator[tuple[Top, Top]]:
         yield Top(running["top"].wait_ready()), Top(running["north"].wait_ready())
 
 
-def vantage_figures(top: RunningNode) -> tuple[float, float]:
-    """Whether the vantage point counts, and how often it did not."""
+def figures(top: RunningNode, name: str, **labels: str) -> dict[str, float]:
+    """A metric of the node with these labels, by process."""
+    wanted = "".join(f'{label}="{value}",' for label, value in labels.items())
     exposed = top.get("/metrics")[1]
-    found = [
-        re.search(rf'^topnode_probe_elsewhere_{name}{{vantage="north",[^}}]*}} (\S+)$', exposed, re.MULTILINE)
-        for name in ("counts", "failures_total")
-    ]
-    counts, failures = (float(match[1]) for match in found if match)
-    return counts, failures
+    found = re.findall(rf'^{name}{{{wanted}worker="([^"]+)"}} (\S+)$', exposed, re.MULTILINE)
+    return {worker: float(value) for worker, value in found}
 
 
 async def test_a_vantage_point_outvotes_the_own_way_to_a_child_until_it_is_gone(stage: Stage, tmp_path: Path) -> None:
@@ -422,11 +419,14 @@ async def test_a_vantage_point_outvotes_the_own_way_to_a_child_until_it_is_gone(
         assert document["vantage"] == [{"name": "north", "counts": True, "cause": ""}]
 
     def look_alone(top: Top, north: Top) -> None:
-        counted, failures = vantage_figures(top.top)
-        assert counted == 1
+        def figure(name: str) -> float:
+            return figures(top.top, f"topnode_probe_elsewhere_{name}", vantage="north")["worker-0"]
+
+        failures = figure("failures_total")
+        assert figure("counts") == 1
         north.top.process.kill()
-        wait_until(lambda: vantage_figures(top.top)[0] == 0, SECONDS, what="it counts for nothing", log=top.top.log)
-        assert vantage_figures(top.top)[1] > failures
+        wait_until(lambda: figure("counts") == 0, SECONDS, what="it counts for nothing", log=top.top.log)
+        assert figure("failures_total") > failures
         assert "the vantage point counts for nothing" in top.top.log.read_text()
         seen = top.comes_to(name, lambda seen: seen.takeover, "is taken over")
         assert (seen.standing, seen.elsewhere.probes) == (Standing.DOWN, 0)
@@ -441,10 +441,78 @@ async def test_a_vantage_point_outvotes_the_own_way_to_a_child_until_it_is_gone(
             await asyncio.to_thread(look_alone, top, north)
 
 
+async def test_the_first_caller_of_a_child_that_fell_silent_is_told_at_once(stage: Stage, tmp_path: Path) -> None:
+    """By every worker, after probes alone; not while the prober says nothing any more; and it is asked again."""
+    name, both = "88.3", {"worker-0", "worker-1"}
+    child = stage.children[name].running
+    hosted = {"prefix": name, "holder": name, "hosting": "here"}
+    child.submit(child.operator().request("prefix-allocate.v1", {"rows": [hosted]}, node=name))
+
+    def is_told_down(top: Top, *, so: bool = True) -> bool:
+        return figures(top.top, "topnode_child_told_down_endpoints") == dict.fromkeys(both, float(so))
+
+    def everybody_asks(top: Top, port: int) -> None:
+        for each in stage.children.values():
+            top.join(each, port if each.name == name else each.port)
+
+        def have_asked() -> bool:
+            with suppress(Fault):
+                top.ask(f"{name}/{time.monotonic_ns()}")
+            answered = figures(top.top, "topnode_child_calls_total", child=name, outcome="answered")
+            return answered.keys() == both
+
+        wait_until(have_asked, SECONDS, what="both workers have asked", log=top.top.log)
+        top.comes_to(name, lambda seen: bool(seen.probes), "is probed")
+
+    def first_callers_are_told_at_once(top: Top) -> None:
+        failed = figures(top.top, "topnode_child_calls_total", child=name, outcome="failed")
+        wait_until(lambda: is_told_down(top), SECONDS, what="they are told", log=top.top.log)
+        for number in range(6):
+            began = time.monotonic()
+            with pytest.raises(Fault) as told_at_once:
+                top.ask(f"{name}/FIRST-{number}")
+            assert time.monotonic() - began < 1.0, "half of the deadline"
+            assert told_at_once.value.reason is Reason.CHILD_UNREACHABLE
+        assert figures(top.top, "topnode_child_calls_total", child=name, outcome="failed") == failed
+
+    def the_word_of_a_silent_prober_runs_out(top: Top) -> None:
+        prober = top.top.pids()["prober"]
+        os.kill(prober, signal.SIGSTOP)
+        wait_until(lambda: is_told_down(top, so=False), SECONDS, what="it has run out", log=top.top.log)
+        assert min(figures(top.top, "topnode_probe_telling_failures_total").values()) > 0
+        os.kill(prober, signal.SIGCONT)
+        wait_until(lambda: is_told_down(top), SECONDS, what="they are told again", log=top.top.log)
+
+    def it_is_asked_again(top: Top) -> None:
+        def is_answered() -> bool:
+            with suppress(Fault):
+                return top.ask(f"{name}/NONE").outcome == resolver_pb2.OUTCOME_ABSENT
+            return False
+
+        wait_until(is_answered, SECONDS, what="it is asked again", log=top.top.log)
+        wait_until(lambda: is_told_down(top, so=False), SECONDS, what="nobody is told", log=top.top.log)
+
+    async with bad_network("127.0.0.1", stage.children[name].port) as network:
+        with ExitStack() as stack:
+            node = RunningNode(tmp_path / "top", tmp_path / "log", ["--workers", "2"], PROBING)
+            stack.callback(node.stop)
+            top = Top(node.wait_ready())
+            await asyncio.to_thread(everybody_asks, top, network.port)
+            network.fall_silent()
+            await asyncio.to_thread(first_callers_are_told_at_once, top)
+            await asyncio.to_thread(the_word_of_a_silent_prober_runs_out, top)
+            network.heal()
+            await asyncio.to_thread(it_is_asked_again, top)
+
+
 def test_in_one_process_too(tmp_path: Path) -> None:
     with stage_of(tmp_path, 0) as stage:
         stage.all_well()
+        with suppress(Fault):
+            stage.ask("88.1/A")
         stage.children["88.1"].kill()
+        told_down = "topnode_child_told_down_endpoints"
+        wait_until(lambda: figures(stage.top, told_down) == {"worker-0": 1}, SECONDS, log=stage.top.log)
         stage.comes_to("88.1", lambda seen: seen.takeover, "is taken over")
         assert stage.row("88.1").takeover_automatic
         assert json.loads(stage.top.get("/readyz")[1])["ready"]

@@ -18,6 +18,7 @@ from resolver.rpc.serving import Server, ServingSettings, build_server
 from resolver.rpc.tls import ClientTls, ServerTls
 from resolver.v1 import resolver_pb2 as pb
 from tests.certificates import Authority
+from tests.services.bad_networks import bad_network
 
 NAME = "88.111"
 
@@ -146,3 +147,16 @@ async def test_a_missing_file_of_this_machine_is_a_fault() -> None:
 
 def test_what_is_spoken_elsewhere_is_not_probed() -> None:
     assert [each for each in Protocol if can_probe(Endpoint(each, "h", 1))] == [Protocol.GRPC]
+
+
+async def test_a_connection_that_was_cut_silently_is_made_anew(far: Far) -> None:
+    """It would stay dead when the way is open again, until TCP or keepalive gives it up."""
+    async with bad_network("127.0.0.1", far.server.port) as network:
+        there = Endpoint(Protocol.GRPC, "127.0.0.1", network.port)
+        async with looking(far, endpoint=there, within=1.0) as probe:
+            assert (await probe.look()).is_good
+            network.fall_silent()
+            assert (await probe.look()).cause is Cause.SILENT
+            network.heal()
+            assert (await probe.look()).is_good
+            assert network.accepted == 2
