@@ -24,7 +24,6 @@ _OPTIONS: Final[Options] = (
     # A connection of its own: it shows what happens to connections, and shares nothing with those of callers.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_retries", 0),
 )
@@ -85,7 +84,9 @@ class EndpointProbe:
         self._node = node
         self._timeout = timeout
         self._clock = clock
-        self._take(open_channel(self._target, self._settings, _OPTIONS))
+        # For gRPC that is how long connecting may take, once: as long as the look.
+        self._options = (*_OPTIONS, ("grpc.min_reconnect_backoff_ms", round(timeout * 1_000)))
+        self._take(open_channel(self._target, self._settings, self._options))
 
     def _take(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
@@ -115,7 +116,7 @@ class EndpointProbe:
     async def _connect_anew(self) -> None:
         """Give up a connection that may be dead on one side: it would stay so when the way is open again."""
         try:
-            channel = open_channel(self._target, self._settings, _OPTIONS)
+            channel = open_channel(self._target, self._settings, self._options)
         except Fault:
             # Its files are being replaced, perhaps: what there is goes on.
             return

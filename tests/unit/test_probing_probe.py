@@ -160,3 +160,11 @@ async def test_a_connection_that_was_cut_silently_is_made_anew(far: Far) -> None
             network.heal()
             assert (await probe.look()).is_good
             assert network.accepted == 2
+
+
+async def test_who_takes_connections_and_says_nothing_is_silent_each_time(far: Far) -> None:
+    async with bad_network("127.0.0.1", far.server.port) as network:
+        there = Endpoint(Protocol.GRPC, "127.0.0.1", network.port)
+        async with looking(far, endpoint=there, within=0.5) as probe:
+            network.fall_silent()
+            assert [(await probe.look()).cause for _ in range(4)] == [Cause.SILENT] * 4
