@@ -5,6 +5,7 @@
     silences   endpoints at which nobody answers
     deciding   the 51 % rule over all children: who is down, who is taken over, who gets its prefixes back
     children   which children there are, and at which endpoints: out of the store
+    holdings   the endpoints of each holder, counted by the prefixes that lead there; numbering, which it rests on
     probe      one look at one endpoint
     vantage    what probers elsewhere have seen
     acting     takeovers and hand-backs, as signed requests to this node's own registry

@@ -148,6 +148,11 @@ class Prober:
         return self._children.left_out
 
     @property
+    def prefixes_left_out(self) -> int:
+        """Prefixes that are passed over, because they lead by too many different routes."""
+        return self._children.prefixes_left_out
+
+    @property
     def vantage(self) -> Sequence[Vantage]:
         return self._vantage
 
@@ -250,6 +255,11 @@ class _ProberMetrics(Collector):
         yield GaugeMetricFamily("topnode_probe_suspects_itself", "1: more than half of all fail.", value=suspects)
         yield GaugeMetricFamily(
             "topnode_probe_children_left_out", "Children beyond those probed.", value=prober.left_out
+        )
+        yield GaugeMetricFamily(
+            "topnode_probe_prefixes_left_out",
+            "Prefixes by more different routes than are remembered.",
+            value=prober.prefixes_left_out,
         )
         yield from _standings(prober.watches)
         yield from _children(prober.watches)
