@@ -78,6 +78,11 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.cassandra.hosts and self.workers == 0:
             raise Fault(Reason.SETTING_INVALID, "On a ring there is a resolver process at least.", field="workers")
 
+    @property
+    def has_prober(self) -> bool:
+        """Does a node with these settings probe? An enterprise has nobody below it."""
+        return self.probing.enabled and self.tier != "enterprise"
+
 
 def read(
     config: Path | None, environment: Mapping[str, str], options: Mapping[str, object | None], *, tier: str = "top"

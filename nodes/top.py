@@ -1,7 +1,7 @@
 """The resolver of a node of any tier, put together: store, routes, nodes, cache, chain, front, server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +25,7 @@ from resolver.front.grpc import GrpcFront
 from resolver.front.listing import Listing
 from resolver.front.paging import PageTokens
 from resolver.holders import Holders
-from resolver.routes import Protocol, RouteTable
+from resolver.routes import Endpoint, Protocol, RouteTable
 from resolver.rpc.serving import Server, build_server
 from resolver.store import StoreReader
 from resolver.store.shared import SharedRecords
@@ -67,6 +67,7 @@ class Resolver:
         routes, nodes = RouteTable(), NodeTable()
         cache = MemoryCache(settings.memory, registry)
         federation = _federation(settings.federation, cache, nodes, clock, registry)
+        self._children = federation.children
         self._following = Following(
             store, routes, cache, clock, settings.following, registry, nodes=nodes, others=(federation.cache,)
         )
@@ -103,6 +104,10 @@ class Resolver:
     def is_current(self) -> bool:
         """Has it applied what the store's feed says, up to a moment ago?"""
         return self._following.is_current
+
+    def hear(self, silent: Mapping[Endpoint, float], until: float) -> None:
+        """Hear from the node's prober at which endpoints nobody answers (`resolver.federation.hearsay`)."""
+        self._children.hear(silent, until)
 
     @asynccontextmanager
     async def serving(self, inside: Server) -> AsyncIterator[None]:

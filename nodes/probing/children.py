@@ -1,8 +1,7 @@
 """Which children there are, and at which endpoints, out of a store: enabled nodes with prefixes delegated to them.
 
-Only holders and their endpoints are remembered, not their prefixes, of which there may be a million. So what the feed
-tells is added at once; what is gone is found by reading all rows again, which is done when anything of them has
-changed, and for a twentieth of the time at most.
+All rows are read at the start, and where the feed is lost; from then on the feed tells all that changes. Of a prefix,
+of which there may be a million, only the number of its route is remembered (`holdings`).
 """
 
 import asyncio
@@ -12,13 +11,12 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from nodes.probing.holdings import STRANGER, Holdings, Route
 from resolver.clock import Clock
 from resolver.routes import Endpoint, Hosting, Prefix, PrefixState
 from resolver.store import FeedReader, NodeReader, RouteReader
-from resolver.trust.actors import Node, NodeState
-
-ENDPOINTS: Final = 16
-"""Endpoints of one child that are probed, those with the lowest priorities; it may have others for other prefixes."""
+from resolver.tables import read_nodes
+from resolver.trust.actors import Node, NodeState, NodeTable
 
 _ROWS: Final = 1_000
 _CHANGES: Final = 100
@@ -26,7 +24,6 @@ _PAUSE_SHARE: Final = 20
 """Between two readings of all rows pass this many times the seconds that the last one took."""
 
 _RESOLVING: Final = frozenset((PrefixState.ENABLED, PrefixState.TO_DELETE))
-_order: Final = attrgetter("priority", "protocol", "address", "port", "tls_name")
 
 
 class Store(RouteReader, NodeReader, FeedReader, Protocol):
@@ -56,8 +53,14 @@ class Children:
         self._applied: int | None = None
         self._read_again_at = float("-inf")
         self._is_stale = True
-        self._rows: dict[str, Node] = {}
-        self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
+        self._nodes = NodeTable()
+        self._holdings = Holdings()
+        self._current: Mapping[str, Child] | None = None
+
+    @property
+    def prefixes_left_out(self) -> int:
+        """Prefixes that are passed over, because they lead by too many different routes."""
+        return self._holdings.left_out
 
     async def refresh(self) -> None:
         """Follow the store.
@@ -68,17 +71,22 @@ class Children:
         if self._applied is None:
             await self._read_all()
         await self._follow(self._applied or 0)
-        if self._is_stale and self._clock.monotonic() >= self._read_again_at:
+        is_wanted = self._is_stale or (self._holdings.left_out and self._holdings.has_room)
+        if is_wanted and self._clock.monotonic() >= self._read_again_at:
             await self._read_all()
 
     def current(self) -> Mapping[str, Child]:
         """Give the children that are to be probed, by node."""
-        enabled = [
-            row for name, row in self._rows.items() if row.state is NodeState.ENABLED and self._endpoints[name]
-        ]
+        if self._current is None:
+            self._current = self._chosen()
+        return self._current
+
+    def _chosen(self) -> dict[str, Child]:
+        rows = map(self._nodes.node, self._holdings.holders)
+        enabled = [row for row in rows if row is not None and row.state is NodeState.ENABLED]
         enabled.sort(key=attrgetter("tier", "node"))
         self.left_out = max(0, len(enabled) - self._most)
-        return {row.node: Child(row, self._endpoints[row.node]) for row in enabled[: self._most]}
+        return {row.node: Child(row, self._holdings.endpoints(row.node)) for row in enabled[: self._most]}
 
     async def _follow(self, applied: int) -> None:
         while True:
@@ -88,64 +96,53 @@ class Children:
                 self._is_stale = True
                 return
             for change in read.changes:
-                self._take_prefixes(change.prefixes)
                 self._take_nodes(change.nodes)
+                self._take_prefixes(change.prefixes)
                 self._applied = applied = change.index
+                if change.prefixes:
+                    # One entry may name a thousand.
+                    await asyncio.sleep(0)
             if not read.changes or applied >= read.head:
                 return
             await asyncio.sleep(0)
 
-    def _take_prefixes(self, prefixes: Iterable[Prefix]) -> None:
-        for prefix in prefixes:
-            # Whose it was before, and at which endpoints, is not known here.
-            self._is_stale = True
-            if prefix.holder in self._rows and _leads_away(prefix):
-                self._endpoints[prefix.holder] = _merged(self._endpoints[prefix.holder], prefix.endpoints)
-
     def _take_nodes(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
-            if node.node in self._rows:
-                self._rows[node.node] = node
+            if self._holdings.strangers and node.node not in self._nodes:
+                # It may be one of those to whom prefixes lead already.
+                self._is_stale = True
+            self._nodes.put((node,))
+            self._current = None
+
+    def _take_prefixes(self, prefixes: Iterable[Prefix]) -> None:
+        for prefix in prefixes:
+            if self._holdings.put(prefix.key, self._route(prefix, self._nodes)):
+                self._current = None
 
     async def _read_all(self) -> None:
         """Read all rows. What changes meanwhile is in the feed behind the head of before."""
         began = self._clock.monotonic()
         head = await self._store.head()
-        endpoints = await self._read_prefixes()
-        rows = await self._read_nodes(endpoints)
-        self._endpoints = {name: endpoints[name] for name in rows}
-        self._rows = rows
+        nodes = await read_nodes(self._store)
+        self._holdings = await self._read_prefixes(nodes)
+        self._nodes = nodes
+        self._current = None
         self._applied, self._is_stale = head, False
         now = self._clock.monotonic()
         self._read_again_at = now + max(self._pause, _PAUSE_SHARE * (now - began))
 
-    async def _read_prefixes(self) -> dict[str, tuple[Endpoint, ...]]:
-        found: dict[str, tuple[Endpoint, ...]] = {}
-        after = None
+    async def _read_prefixes(self, nodes: NodeTable) -> Holdings:
+        holdings, after = Holdings(), None
         while page := await self._store.prefixes(after, _ROWS):
             for prefix in page:
-                if _leads_away(prefix) and prefix.holder != self._own:
-                    held = found.get(prefix.holder, ())
-                    # Nearly always the same ones again.
-                    if not set(prefix.endpoints) <= set(held):
-                        found[prefix.holder] = _merged(held, prefix.endpoints)
+                holdings.put(prefix.key, self._route(prefix, nodes))
             after = page[-1].key
             await asyncio.sleep(0)
-        return found
+        return holdings
 
-    async def _read_nodes(self, holders: Mapping[str, object]) -> dict[str, Node]:
-        found: dict[str, Node] = {}
-        after = None
-        while page := await self._store.nodes(after, _ROWS):
-            found.update((node.node, node) for node in page if node.node in holders)
-            after = page[-1].node
-            await asyncio.sleep(0)
-        return found
-
-
-def _leads_away(prefix: Prefix) -> bool:
-    return prefix.hosting is Hosting.DELEGATED and prefix.state in _RESOLVING and bool(prefix.endpoints)
-
-
-def _merged(held: tuple[Endpoint, ...], more: tuple[Endpoint, ...]) -> tuple[Endpoint, ...]:
-    return tuple(sorted({*held, *more}, key=_order)[:ENDPOINTS])
+    def _route(self, prefix: Prefix, nodes: NodeTable) -> Route | None:
+        """Tell where a prefix leads, beside this node itself."""
+        is_delegated = prefix.hosting is Hosting.DELEGATED and prefix.state in _RESOLVING
+        if not (is_delegated and prefix.endpoints) or prefix.holder == self._own:
+            return None
+        return Route(prefix.holder, prefix.endpoints) if prefix.holder in nodes else STRANGER

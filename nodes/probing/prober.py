@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from itertools import islice
 from typing import Final, Protocol
 
 import aiohttp
@@ -22,6 +23,7 @@ from nodes.probing.vantage import Vantage, tally_of
 from nodes.probing.watch import MakeProbe, Watch
 from resolver.clock import Clock
 from resolver.errors import Fault, Reason
+from resolver.routes import Endpoint
 
 _log: Final = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ STEP: Final = 1.0
 
 TRY_AGAIN: Final = 10.0
 """Seconds until the same is asked of the registry again, whether it was refused or is not known here yet."""
+
+SILENT_MOST: Final = 4_096
+"""Silent endpoints that resolvers are told of, at most; callers find the others silent."""
 
 _BACK_OFF: Final = 5.0
 _NOTHING: Final = Decisions(due={}, suspects_itself=False, failing=0, counted=0)
@@ -77,6 +82,7 @@ class Prober:
         self._vantage = [Vantage(each, clock, timeout=settings.timeout, lasts=lasts) for each in settings.vantage]
         self._decisions = _NOTHING
         self._unsuspected_at = clock.monotonic()
+        self._suspected_at = float("-inf")
         self._is_told = False
         self._acts = Counter(
             "topnode_probe_takeovers_total",
@@ -115,6 +121,17 @@ class Prober:
             children=[watch.seen() for _, watch in sorted(self._watches.items())],
         )
 
+    def silent(self) -> dict[Endpoint, float]:
+        """Give the endpoints at which nobody answers, each with how many seconds ago the first of the probes began.
+
+        Nothing while this node suspects itself, nor before each child has been probed once more after that.
+        """
+        now = self._clock.monotonic()
+        if now - self._suspected_at <= self._rule.settle:
+            return {}
+        every = (each for watch in self._watches.values() for each in watch.silent(now).items())
+        return {endpoint: now - since for endpoint, since in islice(every, SILENT_MOST)}
+
     @property
     def watches(self) -> Sequence[Watch]:
         """Everybody who is watched."""
@@ -129,6 +146,11 @@ class Prober:
     def left_out(self) -> int:
         """Children that are not probed because there are too many."""
         return self._children.left_out
+
+    @property
+    def prefixes_left_out(self) -> int:
+        """Prefixes that are passed over, because they lead by too many different routes."""
+        return self._children.prefixes_left_out
 
     @property
     def vantage(self) -> Sequence[Vantage]:
@@ -165,6 +187,8 @@ class Prober:
     def _decide(self, tasks: asyncio.TaskGroup) -> None:
         evidence = {name: watch.judge(tally_of(self._vantage, name)) for name, watch in self._watches.items()}
         self._decisions = decide(evidence, self._rule)
+        if self._decisions.suspects_itself:
+            self._suspected_at = self._clock.monotonic()
         self._tell_suspicion()
         for name, due in self._decisions.due.items():
             self._do(self._watches[name], due, evidence[name], tasks)
@@ -231,6 +255,11 @@ class _ProberMetrics(Collector):
         yield GaugeMetricFamily("topnode_probe_suspects_itself", "1: more than half of all fail.", value=suspects)
         yield GaugeMetricFamily(
             "topnode_probe_children_left_out", "Children beyond those probed.", value=prober.left_out
+        )
+        yield GaugeMetricFamily(
+            "topnode_probe_prefixes_left_out",
+            "Prefixes by more different routes than are remembered.",
+            value=prober.prefixes_left_out,
         )
         yield from _standings(prober.watches)
         yield from _children(prober.watches)

@@ -75,6 +75,14 @@ class ProbingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise Fault(Reason.SETTING_INVALID, "Two vantage points have the same name.", field="vantage")
 
     @property
+    def lasts(self) -> float:
+        """Seconds for which what the latest probe of an endpoint has shown says something of now: a few probes' time.
+
+        Not less than what a busy machine may hold up a process.
+        """
+        return 3 * max(1.0, self.every) + self.timeout
+
+    @property
     def settle(self) -> float:
         """Seconds within which each child has been probed at least once, whatever came of it."""
         return 2 * self.every + self.timeout

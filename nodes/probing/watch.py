@@ -16,6 +16,7 @@ from nodes.probing.incidents import Incident, Incidents
 from nodes.probing.probe import Look, Looking, can_probe
 from nodes.probing.seen import ChildSeen, EndpointSeen, TallySeen
 from nodes.probing.settings import ProbingSettings
+from nodes.probing.silences import Silences
 from nodes.probing.window import Probe, Tally, Window
 from nodes.registering.words import endpoint_to_text
 from resolver.clock import Clock
@@ -53,6 +54,7 @@ class Watch:
         self._incidents = Incidents()
         self._probes: dict[Endpoint, Looking] = {}
         self._looks: dict[Endpoint, Look] = {}
+        self._silences = Silences()
         self._unable: dict[Endpoint, str] = {}
         self._fails_now = False
         self._elsewhere = Tally()
@@ -110,6 +112,8 @@ class Watch:
             endpoints = list(self._probes)
             looks = await asyncio.gather(*(self._probes[each].look() for each in endpoints))
         self._looks = dict(zip(endpoints, looks, strict=True))
+        for endpoint, look in self._looks.items():
+            self._silences.note(endpoint, look, began)
         good = [look for look in looks if look.is_good]
         self._note(began, good, looks)
 
@@ -145,6 +149,10 @@ class Watch:
             # Somebody has ended it who knows better.
             self._is_held = True
         self.child = child
+
+    def silent(self, now: float) -> dict[Endpoint, float]:
+        """Give the endpoints at which nobody answers, each with when the first of the latest probes began."""
+        return self._silences.lasting(now - self._settings.lasts)
 
     def seen(self) -> ChildSeen:
         """Tell of it."""
@@ -193,6 +201,7 @@ class Watch:
     async def _close(self, endpoints: list[Endpoint]) -> None:
         for endpoint in endpoints:
             self._looks.pop(endpoint, None)
+            self._silences.forget(endpoint)
             await self._probes.pop(endpoint).close()
 
     def _note(self, began: float, good: list[Look], looks: list[Look]) -> None:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 from nodes.counting.running import handing_on, keeping
 from nodes.listening import Address
+from nodes.probing.telling import Silent, telling
 from nodes.serving.admin import OWNER, Condition, Readiness, Seen, admin_endpoint, is_ready
 from nodes.serving.child import spare_collector
 from nodes.serving.exposition import Merged, openmetrics, process_registry
 from nodes.serving.inside import inside_server
 from nodes.serving.owner import registering
-from nodes.serving.prober import has_prober, probing
+from nodes.serving.prober import probing
 from nodes.serving.run_folder import remove_leftovers
 from nodes.serving.started import Started
 from nodes.serving.stopping import Stopping
@@ -68,7 +69,7 @@ class Alone:
                     async with (
                         handing_on(counting, keeper, self._settings.data, self._clock, self._registry),
                         resolver.serving(inside),
-                        self._probing(store, socket),
+                        self._probing(store, socket, resolver),
                     ):
                         self._resolver = resolver
                         spare_collector()
@@ -81,13 +82,18 @@ class Alone:
         return self._prober.seen().to_json()
 
     @asynccontextmanager
-    async def _probing(self, store: StoreReader, socket: str) -> AsyncIterator[None]:
-        if not has_prober(self._settings):
+    async def _probing(self, store: StoreReader, socket: str, resolver: Resolver) -> AsyncIterator[None]:
+        if not self._settings.has_prober:
             yield
             return
         async with probing(store, socket, self._settings, self._clock, self._registry) as prober:
             self._prober = prober
-            yield
+
+            async def ask() -> Silent:
+                return prober.silent()
+
+            async with telling(ask, resolver.hear, self._settings.probing, self._clock, self._registry):
+                yield
 
     async def metrics(self) -> Merged:
         merged = Merged()

@@ -33,7 +33,7 @@ async def serve(order: Order, life: child.Life) -> None:
         inside = inside_server(order.socket, registry, settings.serving.drain_grace)
         socket = Path(order.socket).with_name(f"{OWNER}.sock")
         async with probing(store, str(socket), settings, clock, registry) as prober:
-            offer_nodes(inside, lambda: prober.seen().to_json())
+            offer_nodes(inside, lambda: prober.seen().to_json(), prober.silent)
             await inside.start()
             life.serves()
             await life.is_over()
@@ -66,11 +66,6 @@ async def probing(
             yield prober
         finally:
             running.cancel()
-
-
-def has_prober(settings: NodeSettings) -> bool:
-    """Does a node with these settings probe? An enterprise has nobody below it."""
-    return settings.probing.enabled and settings.tier != "enterprise"
 
 
 if __name__ == "__main__":

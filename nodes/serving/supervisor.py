@@ -17,7 +17,6 @@ from nodes.serving.admin import OWNER, PROBER, Readiness, Seen, admin_endpoint, 
 from nodes.serving.exposition import Merged, openmetrics, process_registry
 from nodes.serving.orders import Order
 from nodes.serving.post import Post
-from nodes.serving.prober import has_prober
 from nodes.serving.restarts import Restarts
 from nodes.serving.run_folder import remove_leftovers
 from nodes.serving.started import Started
@@ -61,7 +60,7 @@ class Supervisor:
 
     def __init__(self, settings: NodeSettings, folder: Path, clock: Clock, stopping: Stopping) -> None:
         workers = [f"worker-{number}" for number in range(worker_count(settings))]
-        probers = [PROBER] if has_prober(settings) else []
+        probers = [PROBER] if settings.has_prober else []
         names = [OWNER, *workers, *probers]
         self._settings = settings
         self._folder = folder

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14nodes/v1/nodes.proto\x12\x10topnode.nodes.v1\"\x13\n\x11GetMetricsRequest\")\n\x12GetMetricsResponse\x12\x13\n\x0bopenmetrics\x18\x01 \x01(\x0c\"_\n\x10\x41\x64\x64\x43ountsRequest\x12\x0c\n\x04\x62oot\x18\x01 \x01(\t\x12,\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x1c.topnode.nodes.v1.CountDelta\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\"l\n\nCountDelta\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\r\x12+\n\x04rows\x18\x03 \x03(\x0b\x32\x1d.topnode.nodes.v1.PrefixCount\x12\x12\n\nis_partial\x18\x04 \x01(\x08\"q\n\x0bPrefixCount\x12\x0e\n\x06prefix\x18\x01 \x01(\x0c\x12\x0f\n\x07queries\x18\x02 \x01(\x04\x12\r\n\x05\x66ound\x18\x03 \x01(\x04\x12\x19\n\x11recursive_queries\x18\x04 \x01(\x04\x12\x17\n\x0frecursive_found\x18\x05 \x01(\x04\"\x13\n\x11\x41\x64\x64\x43ountsResponse\"\x11\n\x0fGetNodesRequest\" \n\x10GetNodesResponse\x12\x0c\n\x04json\x18\x01 \x01(\x0c\x32h\n\rWorkerService\x12W\n\nGetMetrics\x12#.topnode.nodes.v1.GetMetricsRequest\x1a$.topnode.nodes.v1.GetMetricsResponse2d\n\rProberService\x12S\n\x08GetNodes\x12!.topnode.nodes.v1.GetNodesRequest\x1a\".topnode.nodes.v1.GetNodesResponse0\x01\x32g\n\x0f\x43ountingService\x12T\n\tAddCounts\x12\".topnode.nodes.v1.AddCountsRequest\x1a#.topnode.nodes.v1.AddCountsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14nodes/v1/nodes.proto\x12\x10topnode.nodes.v1\"\x13\n\x11GetMetricsRequest\")\n\x12GetMetricsResponse\x12\x13\n\x0bopenmetrics\x18\x01 \x01(\x0c\"_\n\x10\x41\x64\x64\x43ountsRequest\x12\x0c\n\x04\x62oot\x18\x01 \x01(\t\x12,\n\x06\x64\x65ltas\x18\x02 \x03(\x0b\x32\x1c.topnode.nodes.v1.CountDelta\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\"l\n\nCountDelta\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0b\n\x03\x64\x61y\x18\x02 \x01(\r\x12+\n\x04rows\x18\x03 \x03(\x0b\x32\x1d.topnode.nodes.v1.PrefixCount\x12\x12\n\nis_partial\x18\x04 \x01(\x08\"q\n\x0bPrefixCount\x12\x0e\n\x06prefix\x18\x01 \x01(\x0c\x12\x0f\n\x07queries\x18\x02 \x01(\x04\x12\r\n\x05\x66ound\x18\x03 \x01(\x04\x12\x19\n\x11recursive_queries\x18\x04 \x01(\x04\x12\x17\n\x0frecursive_found\x18\x05 \x01(\x04\"\x13\n\x11\x41\x64\x64\x43ountsResponse\"\x11\n\x0fGetNodesRequest\" \n\x10GetNodesResponse\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"\x1b\n\x19GetSilentEndpointsRequest\"Q\n\x1aGetSilentEndpointsResponse\x12\x33\n\tendpoints\x18\x01 \x03(\x0b\x32 .topnode.nodes.v1.SilentEndpoint\"j\n\x0eSilentEndpoint\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x10\n\x08tls_name\x18\x04 \x01(\t\x12\x15\n\rsilent_for_ms\x18\x05 \x01(\x04\x32h\n\rWorkerService\x12W\n\nGetMetrics\x12#.topnode.nodes.v1.GetMetricsRequest\x1a$.topnode.nodes.v1.GetMetricsResponse2\xd5\x01\n\rProberService\x12S\n\x08GetNodes\x12!.topnode.nodes.v1.GetNodesRequest\x1a\".topnode.nodes.v1.GetNodesResponse0\x01\x12o\n\x12GetSilentEndpoints\x12+.topnode.nodes.v1.GetSilentEndpointsRequest\x1a,.topnode.nodes.v1.GetSilentEndpointsResponse2g\n\x0f\x43ountingService\x12T\n\tAddCounts\x12\".topnode.nodes.v1.AddCountsRequest\x1a#.topnode.nodes.v1.AddCountsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,10 +47,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETNODESREQUEST']._serialized_end=466
   _globals['_GETNODESRESPONSE']._serialized_start=468
   _globals['_GETNODESRESPONSE']._serialized_end=500
-  _globals['_WORKERSERVICE']._serialized_start=502
-  _globals['_WORKERSERVICE']._serialized_end=606
-  _globals['_PROBERSERVICE']._serialized_start=608
-  _globals['_PROBERSERVICE']._serialized_end=708
-  _globals['_COUNTINGSERVICE']._serialized_start=710
-  _globals['_COUNTINGSERVICE']._serialized_end=813
+  _globals['_GETSILENTENDPOINTSREQUEST']._serialized_start=502
+  _globals['_GETSILENTENDPOINTSREQUEST']._serialized_end=529
+  _globals['_GETSILENTENDPOINTSRESPONSE']._serialized_start=531
+  _globals['_GETSILENTENDPOINTSRESPONSE']._serialized_end=612
+  _globals['_SILENTENDPOINT']._serialized_start=614
+  _globals['_SILENTENDPOINT']._serialized_end=720
+  _globals['_WORKERSERVICE']._serialized_start=722
+  _globals['_WORKERSERVICE']._serialized_end=826
+  _globals['_PROBERSERVICE']._serialized_start=829
+  _globals['_PROBERSERVICE']._serialized_end=1042
+  _globals['_COUNTINGSERVICE']._serialized_start=1044
+  _globals['_COUNTINGSERVICE']._serialized_end=1147
 # @@protoc_insertion_point(module_scope)

@@ -65,3 +65,27 @@ class GetNodesResponse(_message.Message):
     JSON_FIELD_NUMBER: _ClassVar[int]
     json: bytes
     def __init__(self, json: _Optional[bytes] = ...) -> None: ...
+
+class GetSilentEndpointsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetSilentEndpointsResponse(_message.Message):
+    __slots__ = ("endpoints",)
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    endpoints: _containers.RepeatedCompositeFieldContainer[SilentEndpoint]
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[SilentEndpoint, _Mapping]]] = ...) -> None: ...
+
+class SilentEndpoint(_message.Message):
+    __slots__ = ("protocol", "address", "port", "tls_name", "silent_for_ms")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    TLS_NAME_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FOR_MS_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    address: str
+    port: int
+    tls_name: str
+    silent_for_ms: int
+    def __init__(self, protocol: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., tls_name: _Optional[str] = ..., silent_for_ms: _Optional[int] = ...) -> None: ...

@@ -102,7 +102,7 @@ class WorkerService:
 
 
 class ProberServiceStub:
-    """ProberService is offered by the process that probes the nodes below to its supervisor.
+    """ProberService is offered by the process that probes the nodes below to its supervisor and to the resolvers.
     """
 
     def __init__(self, channel):
@@ -116,14 +116,27 @@ class ProberServiceStub:
                 request_serializer=nodes_dot_v1_dot_nodes__pb2.GetNodesRequest.SerializeToString,
                 response_deserializer=nodes_dot_v1_dot_nodes__pb2.GetNodesResponse.FromString,
                 _registered_method=True)
+        self.GetSilentEndpoints = channel.unary_unary(
+                '/topnode.nodes.v1.ProberService/GetSilentEndpoints',
+                request_serializer=nodes_dot_v1_dot_nodes__pb2.GetSilentEndpointsRequest.SerializeToString,
+                response_deserializer=nodes_dot_v1_dot_nodes__pb2.GetSilentEndpointsResponse.FromString,
+                _registered_method=True)
 
 
 class ProberServiceServicer:
-    """ProberService is offered by the process that probes the nodes below to its supervisor.
+    """ProberService is offered by the process that probes the nodes below to its supervisor and to the resolvers.
     """
 
     def GetNodes(self, request, context):
         """GetNodes gives what it has seen of them: one JSON document, as it stands at /nodes, in pieces.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetSilentEndpoints(self, request, context):
+        """GetSilentEndpoints gives the endpoints at which nobody has answered several probes in a row. None while more than
+        half of all nodes below fail together, and for a while after that: then it is more likely this node that fails.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +150,11 @@ def add_ProberServiceServicer_to_server(servicer, server):
                     request_deserializer=nodes_dot_v1_dot_nodes__pb2.GetNodesRequest.FromString,
                     response_serializer=nodes_dot_v1_dot_nodes__pb2.GetNodesResponse.SerializeToString,
             ),
+            'GetSilentEndpoints': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSilentEndpoints,
+                    request_deserializer=nodes_dot_v1_dot_nodes__pb2.GetSilentEndpointsRequest.FromString,
+                    response_serializer=nodes_dot_v1_dot_nodes__pb2.GetSilentEndpointsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'topnode.nodes.v1.ProberService', rpc_method_handlers)
@@ -146,7 +164,7 @@ def add_ProberServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ProberService:
-    """ProberService is offered by the process that probes the nodes below to its supervisor.
+    """ProberService is offered by the process that probes the nodes below to its supervisor and to the resolvers.
     """
 
     @staticmethod
@@ -166,6 +184,33 @@ class ProberService:
             '/topnode.nodes.v1.ProberService/GetNodes',
             nodes_dot_v1_dot_nodes__pb2.GetNodesRequest.SerializeToString,
             nodes_dot_v1_dot_nodes__pb2.GetNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSilentEndpoints(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/topnode.nodes.v1.ProberService/GetSilentEndpoints',
+            nodes_dot_v1_dot_nodes__pb2.GetSilentEndpointsRequest.SerializeToString,
+            nodes_dot_v1_dot_nodes__pb2.GetSilentEndpointsResponse.FromString,
             options,
             channel_credentials,
             insecure,

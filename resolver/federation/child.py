@@ -7,7 +7,7 @@ calls wait than may, CHILD_UNREACHABLE at once. There are no other attempts: who
 import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question, Reply
 from resolver.federation.endpoint import ChildEndpoint, is_trouble
 from resolver.federation.settings import DEADLINE_MIN, FederationSettings
+from resolver.routes import Endpoint
 from resolver.rpc.calls import LATENCY_BUCKETS
 
 ATTEMPTS: Final = 3
@@ -78,6 +79,11 @@ class Child:
     def is_up(self) -> bool:
         """Is there an endpoint that is asked?"""
         return not all(endpoint.is_down for endpoint in self._endpoints)
+
+    @property
+    def told_down(self) -> Iterator[Endpoint]:
+        """The endpoints that are left alone on a prober's word, without their priorities."""
+        return (endpoint.place for endpoint in self._endpoints if endpoint.is_told_down)
 
     async def ask(self, question: Question) -> Reply:
         """Ask, and once more for those whose answers did not fit into one reply.
@@ -147,7 +153,7 @@ class Child:
         up = []
         for endpoint in self._endpoints:
             if endpoint.is_down:
-                endpoint.want.set()
+                endpoint.want()
             else:
                 up.append(endpoint)
         if len(up) > 1:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -13,6 +13,7 @@ from resolver.clock import Clock
 from resolver.federation.child import Child, Ledger
 from resolver.federation.driver import Drivers
 from resolver.federation.endpoint import ChildEndpoint
+from resolver.federation.hearsay import Hearsay
 from resolver.federation.settings import FederationSettings
 from resolver.routes import Endpoint
 from resolver.rpc.calls import LATENCY_BUCKETS
@@ -28,6 +29,7 @@ class Children:
         self._drivers = drivers
         self._settings = settings
         self._clock = clock
+        self._hearsay = Hearsay(clock)
         self._children: OrderedDict[tuple[str, tuple[Endpoint, ...]], Child] = OrderedDict()
         self._leaving: set[asyncio.Task[None]] = set()
         registry.register(_ChildrenMetrics(self))
@@ -54,6 +56,14 @@ class Children:
             self._children.move_to_end(key)
         return child
 
+    def hear(self, silent: Mapping[Endpoint, float], until: float) -> None:
+        """Hear from a prober at which endpoints nobody answers: they are left alone, as `Hearsay` has it.
+
+        It says of each when the first of the probes in a row began that nobody has answered, and counts until a
+        moment; both are on the monotonic clock.
+        """
+        self._hearsay.hear(silent, until)
+
     def snapshot(self) -> list[Child]:
         """Give all children that are remembered now."""
         return list(self._children.values())
@@ -67,7 +77,7 @@ class Children:
 
     def _made(self, name: str, endpoints: Sequence[Endpoint], label: str) -> Child:
         reached = [
-            ChildEndpoint(each, drivers=self._drivers, clock=self._clock)
+            ChildEndpoint(each, drivers=self._drivers, clock=self._clock, hearsay=self._hearsay)
             for each in endpoints
             if self._drivers.speaks(each)
         ]
@@ -102,6 +112,13 @@ class _ChildrenMetrics(Collector):
         for label, count in up.items():
             ups.add_metric((label,), min(1, count))
         yield ups
+        # An endpoint may stand in the routes of several prefixes.
+        told_down = {endpoint for child in self._children.snapshot() for endpoint in child.told_down}
+        yield GaugeMetricFamily(
+            "topnode_child_told_down_endpoints",
+            "Endpoints that are left alone on the prober's word alone.",
+            value=len(told_down),
+        )
         called = CounterMetricFamily(
             "topnode_child_calls",
             "Calls to children: answered, failed, turned_away (no endpoint is asked, or too many calls).",

@@ -1,7 +1,8 @@
 """One endpoint of a child: its driver, how it fares, and its mending while it is not asked.
 
-Failure policy: an endpoint that fails too often is left alone, and its connection given up. It is probed over fresh
-connections, with back-off, and asked again once a probe was answered: no caller waits for a trial.
+Failure policy: an endpoint that fails too often is left alone, and its connection given up; so is one at which nobody
+answers a prober, while nothing that was answered here says otherwise. It is probed over fresh connections, with
+back-off, and asked again once a probe was answered: no caller waits for a trial.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from resolver.clock import Clock
 from resolver.errors import Fault, Kind, Reason
 from resolver.federation.breaker import Breaker
 from resolver.federation.driver import Driver, Drivers, Question, Reply
+from resolver.federation.hearsay import Hearsay, place
 from resolver.federation.latencies import Latencies
 from resolver.routes import Endpoint
 
@@ -22,7 +24,7 @@ PROBE_WITHIN: Final = 2.0
 """Seconds for a probe."""
 
 PROBES_UNASKED: Final = 20
-"""After so many probes during which nobody wanted the endpoint, the next one waits until somebody does."""
+"""After so many probes during which nobody wanted the endpoint it is not probed until somebody does."""
 
 _GRACE: Final = 2.0
 """Seconds for what is in flight over a connection that is given up."""
@@ -43,19 +45,28 @@ def is_trouble(fault: Fault) -> bool:
 
 
 class ChildEndpoint:
-    """Asks over one endpoint. `route` is where it is; `want` is told that a caller would have asked it while down."""
+    """Asks over one endpoint. `route` is where it is; `place` is the same without its priority."""
 
     def __init__(
-        self, route: Endpoint, *, drivers: Drivers, clock: Clock, probes_unasked: int = PROBES_UNASKED
+        self,
+        route: Endpoint,
+        *,
+        drivers: Drivers,
+        clock: Clock,
+        hearsay: Hearsay,
+        probes_unasked: int = PROBES_UNASKED,
     ) -> None:
         self.route = route
+        self.place = place(route)
         self.in_flight = 0
-        self.want = asyncio.Event()
         self.latencies = Latencies()
+        self._hearsay = hearsay
         self._drivers = drivers
         self._probes_unasked = probes_unasked
         self._monotonic = clock.monotonic
         self._breaker = Breaker()
+        self._answered_at = float("-inf")
+        self._is_wanted = False
         self._driver: Driver | None = None
         self._mending: asyncio.Task[None] | None = None
         self._leaving: set[asyncio.Task[None]] = set()
@@ -64,7 +75,19 @@ class ChildEndpoint:
     @property
     def is_down(self) -> bool:
         """Is it left alone?"""
-        return self._breaker.is_open
+        return self._breaker.is_open or self._hearsay.is_against(self.place, self._answered_at)
+
+    @property
+    def is_told_down(self) -> bool:
+        """Is it left alone on a prober's word, and not for what was seen here?"""
+        return self.is_down and not self._breaker.is_open
+
+    def want(self) -> None:
+        """Take note that a caller would have asked it, were it not down: so it is probed before long."""
+        self._is_wanted = True
+        if self._mending is None or self._mending.done():
+            self._give_up()
+            self._begin_mending(rests=False)
 
     async def ask(self, question: Question) -> Reply:
         """Ask once, by the question's deadline.
@@ -86,7 +109,8 @@ class ChildEndpoint:
         finally:
             self.in_flight -= 1
         self._breaker.succeeded()
-        self.latencies.note(self._monotonic() - began)
+        self._answered_at = self._monotonic()
+        self.latencies.note(self._answered_at - began)
         return reply
 
     async def close(self, grace: float = 0) -> None:
@@ -104,30 +128,36 @@ class ChildEndpoint:
     def _note(self, fault: Fault, allowed: float) -> None:
         if not is_trouble(fault):
             self._breaker.succeeded()
+            self._answered_at = self._monotonic()
             return
         if fault.kind is Kind.DEADLINE_EXCEEDED and allowed < PATIENCE:
             return
         if self._breaker.failed() and not self._is_closed:
             _log.warning("the endpoint %s:%d is left alone: %s", self.route.address, self.route.port, fault.detail)
-            self._mending = asyncio.get_running_loop().create_task(self._mend())
+            self._give_up()
+            if self._mending is None or self._mending.done():
+                self._begin_mending(rests=True)
 
-    async def _mend(self) -> None:
-        """Give the connection up, and probe until one is answered."""
-        self._give_up()
+    def _begin_mending(self, *, rests: bool) -> None:
+        if not self._is_closed:
+            self._mending = asyncio.get_running_loop().create_task(self._mend(rests=rests))
+
+    async def _mend(self, *, rests: bool) -> None:
+        """Probe until one is answered, or nobody wants it; `rests` tells whether the first one waits too."""
         unasked = 0
-        while self._breaker.is_open:
-            if unasked < self._probes_unasked:
+        while self.is_down and unasked < self._probes_unasked:
+            if rests:
                 await asyncio.sleep(self._breaker.rest())
-            else:
-                await self.want.wait()
-            unasked = 0 if self.want.is_set() else unasked + 1
-            self.want.clear()
+            rests = True
+            unasked = 0 if self._is_wanted else unasked + 1
+            self._is_wanted = False
             if await self._is_well():
+                self._answered_at = self._monotonic()
                 self._breaker.close()
-        _log.info("the endpoint %s:%d is asked again", self.route.address, self.route.port)
+                _log.info("the endpoint %s:%d is asked again", self.route.address, self.route.port)
 
     async def _is_well(self) -> bool:
-        """Probe over a fresh connection, which is kept when it works."""
+        """Probe over a fresh connection, which is kept when it works, and when none was made meanwhile."""
         driver: Driver | None = None
         try:
             driver = self._drivers.open(self.route)
@@ -135,7 +165,8 @@ class ChildEndpoint:
         except Fault:
             return False
         else:
-            self._driver, driver = driver, None
+            if self._driver is None:
+                self._driver, driver = driver, None
             return True
         finally:
             if driver is not None:

@@ -118,6 +118,9 @@ class NodeTable:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._rows
+
     def put(self, nodes: Iterable[Node]) -> None:
         """Take new or changed rows; an older epoch than the held one is passed over."""
         for node in nodes:

@@ -3,13 +3,15 @@
 One top-level node with three secondary nodes below it, for all tests; probes come every half second.
 """
 
+import asyncio
 import json
 import os
+import re
 import signal
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ from resolver.rpc.errors import fault_of_rpc_error
 from resolver.trust.keys import PrivateKey
 from resolver.v1 import resolver_pb2
 from tests.running_node import RunningNode, wait_until
+from tests.services.bad_networks import bad_network
 from tests.services.ports import free_ports
 from tests.signing import Signing, registering
 from tests.topnode import told, topnode
@@ -65,14 +68,11 @@ class Child:
         return RunningNode(self._folder / self.name, log, listen, environment, tier="secondary").wait_ready()
 
 
-class Stage:
-    """The top-level node and its children."""
+class Top:
+    """A top-level node that probes."""
 
-    def __init__(self, folder: Path, workers: int) -> None:
-        self.top = RunningNode(folder / "top", folder / "top.log", ["--workers", str(workers)], PROBING).wait_ready()
-        self.children = {name: Child(name, folder) for name in NAMES}
-        for child in self.children.values():
-            self._join(child)
+    def __init__(self, top: RunningNode) -> None:
+        self.top = top
 
     def seen(self) -> NodesSeen:
         status, text = self.top.get("/nodes")
@@ -84,17 +84,12 @@ class Stage:
 
     def comes_to(self, name: str, so: Callable[[ChildSeen], bool], what: str) -> ChildSeen:
         """Wait until it is so of a child, and give how it is seen then."""
-        wait_until(lambda: so(self.child(name)), SECONDS, what=f"{name} {what}", log=self.top.log)
+
+        def is_so() -> bool:
+            return any(child.node == name and so(child) for child in self.seen().children)
+
+        wait_until(is_so, SECONDS, what=f"{name} {what}", log=self.top.log)
         return self.child(name)
-
-    def all_well(self) -> None:
-        """Wait until every child is up, for a whole window."""
-
-        def seen() -> bool:
-            children = self.seen().children
-            return len(children) == len(NAMES) and all(self._is_whole(each) for each in children)
-
-        wait_until(seen, SECONDS, what="all well", log=self.top.log)
 
     def row(self, name: str) -> pb.Node:
         with self.top.registry_channel() as channel:
@@ -105,22 +100,6 @@ class Stage:
             )
             response: pb.GetNodeResponse = call(pb.GetNodeRequest(node=name), timeout=10)
         return response.node
-
-    def statement(self, index: int) -> pb.Statement:
-        with self.top.registry_channel() as channel:
-            call = channel.unary_unary(
-                "/topnode.registry.v1.RegistryService/GetReceipt",
-                pb.GetReceiptRequest.SerializeToString,
-                pb.GetReceiptResponse.FromString,
-            )
-            response: pb.GetReceiptResponse = call(pb.GetReceiptRequest(index=index), timeout=10)
-        return pb.Statement.FromString(response.receipt.statement)
-
-    def register(self, name: str, *identifiers: str) -> list[int]:
-        """Have a child deposit copies; give the outcomes."""
-        signing = Signing(name, self.children[name].key, now=time.time())
-        response = self.top.submit(signing.request("identifiers.v1", registering(*identifiers)))
-        return list(response.result.outcomes)
 
     def ask(self, identifier: str) -> resolver_pb2.Answer:
         """Ask recursively.
@@ -141,6 +120,55 @@ class Stage:
             except grpc.RpcError as error:
                 raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
         return response.answer
+
+    def join(self, child: Child, port: int) -> None:
+        """Let a child join that is reached at this port."""
+        spki = b64encode(child.key.public.spki).decode()
+        application = {"node": child.name, "tier": "secondary", "organisation": "A works", "key": spki}
+        signing = Signing(child.name, child.key, now=time.time())
+        agreement = child.name in AGREED
+        self.top.submit(signing.request("node-apply.v1", {**application, "agreement": agreement}))
+        operator = self.top.operator()
+        self.top.submit(operator.request("node-review.v1", {"node": child.name, "decision": "enable"}))
+        endpoint = {"protocol": "grpc", "address": "127.0.0.1", "port": port}
+        row = {"prefix": child.name, "holder": child.name, "hosting": "delegated", "endpoints": [endpoint]}
+        self.top.submit(operator.request("prefix-allocate.v1", {"rows": [row]}))
+
+
+class Stage(Top):
+    """The top-level node and its children."""
+
+    def __init__(self, folder: Path, workers: int) -> None:
+        top = RunningNode(folder / "top", folder / "top.log", ["--workers", str(workers)], PROBING)
+        super().__init__(top.wait_ready())
+        self.children = {name: Child(name, folder) for name in NAMES}
+        for child in self.children.values():
+            self.join(child, child.port)
+
+    def all_well(self) -> None:
+        """Wait until every child is up, for a whole window."""
+
+        def seen() -> bool:
+            children = self.seen().children
+            return len(children) == len(NAMES) and all(self._is_whole(each) for each in children)
+
+        wait_until(seen, SECONDS, what="all well", log=self.top.log)
+
+    def statement(self, index: int) -> pb.Statement:
+        with self.top.registry_channel() as channel:
+            call = channel.unary_unary(
+                "/topnode.registry.v1.RegistryService/GetReceipt",
+                pb.GetReceiptRequest.SerializeToString,
+                pb.GetReceiptResponse.FromString,
+            )
+            response: pb.GetReceiptResponse = call(pb.GetReceiptRequest(index=index), timeout=10)
+        return pb.Statement.FromString(response.receipt.statement)
+
+    def register(self, name: str, *identifiers: str) -> list[int]:
+        """Have a child deposit copies; give the outcomes."""
+        signing = Signing(name, self.children[name].key, now=time.time())
+        response = self.top.submit(signing.request("identifiers.v1", registering(*identifiers)))
+        return list(response.result.outcomes)
 
     def is_answered_for(self, identifier: str) -> resolver_pb2.Answer:
         """Wait until an identifier is found out of the copies, in its child's place; give the answer."""
@@ -172,18 +200,6 @@ class Stage:
     @staticmethod
     def _is_taken_over(answer: resolver_pb2.Answer) -> bool:
         return answer.takeover and answer.outcome == resolver_pb2.OUTCOME_FOUND
-
-    def _join(self, child: Child) -> None:
-        spki = b64encode(child.key.public.spki).decode()
-        application = {"node": child.name, "tier": "secondary", "organisation": "A works", "key": spki}
-        signing = Signing(child.name, child.key, now=time.time())
-        agreement = child.name in AGREED
-        self.top.submit(signing.request("node-apply.v1", {**application, "agreement": agreement}))
-        operator = self.top.operator()
-        self.top.submit(operator.request("node-review.v1", {"node": child.name, "decision": "enable"}))
-        endpoint = {"protocol": "grpc", "address": "127.0.0.1", "port": child.port}
-        row = {"prefix": child.name, "holder": child.name, "hosting": "delegated", "endpoints": [endpoint]}
-        self.top.submit(operator.request("prefix-allocate.v1", {"rows": [row]}))
 
 
 def joined(text: bytes) -> bytes:
@@ -377,10 +393,151 @@ def test_another_node_at_a_childs_address_is_not_the_child(stage: Stage) -> None
         stage.top.submit(Signing("88.3", stage.children["88.3"].key, now=time.time()).request("route.v1", route))
 
 
+@contextmanager
+def seen_from_two(folder: Path) -> Iterator[tuple[Top, Top]]:
+    """A top-level node without children yet, and another one, which is a vantage point of the first."""
+    (admin,) = free_ports(1)
+    settings = folder / "top.toml"
+    settings.write_text(f'[[probing.vantage]]\nname = "north"\nadmin = "127.0.0.1:{admin}"\n')
+    probing = {**PROBING, "TOPNODE_PROBING__LEAST": "8"}
+    arguments = {
+        "north": ("--admin", f"127.0.0.1:{admin}"),
+        "top": ("--config", str(settings)),
+    }
+    windows = {"north": "12s", "top": "4s"}
+    with ExitStack() as stack:
+        running = {}
+        for name, more in arguments.items():
+            environment = {**probing, "TOPNODE_PROBING__WINDOW": windows[name]}
+            data, log = folder / name, folder / f"{name}.log"
+            running[name] = RunningNode(data, log, ["--workers", "0", *more], environment)
+            stack.callback(running[name].stop)
+        yield Top(running["top"].wait_ready()), Top(running["north"].wait_ready())
+
+
+def figures(top: RunningNode, name: str, **labels: str) -> dict[str, float]:
+    """A metric of the node with these labels, by process."""
+    wanted = "".join(f'{label}="{value}",' for label, value in labels.items())
+    exposed = top.get("/metrics")[1]
+    found = re.findall(rf'^{name}{{{wanted}worker="([^"]+)"}} (\S+)$', exposed, re.MULTILINE)
+    return {worker: float(value) for worker, value in found}
+
+
+async def test_a_vantage_point_outvotes_the_own_way_to_a_child_until_it_is_gone(stage: Stage, tmp_path: Path) -> None:
+    """The child is seen well from there: it is not down. Then the own probes decide alone, and it is taken over."""
+    name = "88.1"
+
+    def is_cut_off(seen: ChildSeen) -> bool:
+        return seen.probes >= 7 and seen.failed == seen.probes
+
+    def everybody_joins(top: Top, north: Top, port: int) -> None:
+        for child in stage.children.values():
+            north.join(child, child.port)
+            top.join(child, port if child.name == name else child.port)
+        # As many that no failures of the own window are half of all.
+        top.comes_to(name, lambda seen: seen.elsewhere.probes >= 8 and seen.standing is Standing.UP, "is up")
+
+    def look_from_both(top: Top) -> None:
+        seen = top.comes_to(name, is_cut_off, "is cut off from here")
+        assert (seen.standing, seen.takeover, top.row(name).takeover) == (Standing.UP, False, False)
+        document = told(topnode("nodes", "--admin", top.top.started.admin, "--json"))
+        assert document["vantage"] == [{"name": "north", "counts": True, "cause": ""}]
+
+    def look_alone(top: Top, north: Top) -> None:
+        def figure(name: str) -> float:
+            return figures(top.top, f"topnode_probe_elsewhere_{name}", vantage="north")["worker-0"]
+
+        failures = figure("failures_total")
+        assert figure("counts") == 1
+        north.top.process.kill()
+        wait_until(lambda: figure("counts") == 0, SECONDS, what="it counts for nothing", log=top.top.log)
+        assert figure("failures_total") > failures
+        assert "the vantage point counts for nothing" in top.top.log.read_text()
+        seen = top.comes_to(name, lambda seen: seen.takeover, "is taken over")
+        assert (seen.standing, seen.elsewhere.probes) == (Standing.DOWN, 0)
+        (vantage,) = top.seen().vantage
+        assert (vantage.counts, bool(vantage.cause)) == (False, True)
+
+    async with bad_network("127.0.0.1", stage.children[name].port) as network:
+        with seen_from_two(tmp_path) as (top, north):
+            await asyncio.to_thread(everybody_joins, top, north, network.port)
+            network.reset()
+            await asyncio.to_thread(look_from_both, top)
+            await asyncio.to_thread(look_alone, top, north)
+
+
+async def test_the_first_caller_of_a_child_that_fell_silent_is_told_at_once(stage: Stage, tmp_path: Path) -> None:
+    """By every worker, after probes alone; not while the prober says nothing any more; and it is asked again."""
+    name, both = "88.3", {"worker-0", "worker-1"}
+    child = stage.children[name].running
+    hosted = {"prefix": name, "holder": name, "hosting": "here"}
+    child.submit(child.operator().request("prefix-allocate.v1", {"rows": [hosted]}, node=name))
+
+    def is_told_down(top: Top, *, so: bool = True) -> bool:
+        return figures(top.top, "topnode_child_told_down_endpoints") == dict.fromkeys(both, float(so))
+
+    def everybody_asks(top: Top, port: int) -> None:
+        for each in stage.children.values():
+            top.join(each, port if each.name == name else each.port)
+
+        def have_asked() -> bool:
+            with suppress(Fault):
+                top.ask(f"{name}/{time.monotonic_ns()}")
+            answered = figures(top.top, "topnode_child_calls_total", child=name, outcome="answered")
+            return answered.keys() == both
+
+        wait_until(have_asked, SECONDS, what="both workers have asked", log=top.top.log)
+        top.comes_to(name, lambda seen: bool(seen.probes), "is probed")
+
+    def first_callers_are_told_at_once(top: Top) -> None:
+        failed = figures(top.top, "topnode_child_calls_total", child=name, outcome="failed")
+        wait_until(lambda: is_told_down(top), SECONDS, what="they are told", log=top.top.log)
+        for number in range(6):
+            began = time.monotonic()
+            with pytest.raises(Fault) as told_at_once:
+                top.ask(f"{name}/FIRST-{number}")
+            assert time.monotonic() - began < 1.0, "half of the deadline"
+            assert told_at_once.value.reason is Reason.CHILD_UNREACHABLE
+        assert figures(top.top, "topnode_child_calls_total", child=name, outcome="failed") == failed
+
+    def the_word_of_a_silent_prober_runs_out(top: Top) -> None:
+        prober = top.top.pids()["prober"]
+        os.kill(prober, signal.SIGSTOP)
+        wait_until(lambda: is_told_down(top, so=False), SECONDS, what="it has run out", log=top.top.log)
+        assert min(figures(top.top, "topnode_probe_telling_failures_total").values()) > 0
+        os.kill(prober, signal.SIGCONT)
+        wait_until(lambda: is_told_down(top), SECONDS, what="they are told again", log=top.top.log)
+
+    def it_is_asked_again(top: Top) -> None:
+        def is_answered() -> bool:
+            with suppress(Fault):
+                return top.ask(f"{name}/NONE").outcome == resolver_pb2.OUTCOME_ABSENT
+            return False
+
+        wait_until(is_answered, SECONDS, what="it is asked again", log=top.top.log)
+        wait_until(lambda: is_told_down(top, so=False), SECONDS, what="nobody is told", log=top.top.log)
+
+    async with bad_network("127.0.0.1", stage.children[name].port) as network:
+        with ExitStack() as stack:
+            node = RunningNode(tmp_path / "top", tmp_path / "log", ["--workers", "2"], PROBING)
+            stack.callback(node.stop)
+            top = Top(node.wait_ready())
+            await asyncio.to_thread(everybody_asks, top, network.port)
+            network.fall_silent()
+            await asyncio.to_thread(first_callers_are_told_at_once, top)
+            await asyncio.to_thread(the_word_of_a_silent_prober_runs_out, top)
+            network.heal()
+            await asyncio.to_thread(it_is_asked_again, top)
+
+
 def test_in_one_process_too(tmp_path: Path) -> None:
     with stage_of(tmp_path, 0) as stage:
         stage.all_well()
+        with suppress(Fault):
+            stage.ask("88.1/A")
         stage.children["88.1"].kill()
+        told_down = "topnode_child_told_down_endpoints"
+        wait_until(lambda: figures(stage.top, told_down) == {"worker-0": 1}, SECONDS, log=stage.top.log)
         stage.comes_to("88.1", lambda seen: seen.takeover, "is taken over")
         assert stage.row("88.1").takeover_automatic
         assert json.loads(stage.top.get("/readyz")[1])["ready"]

@@ -25,6 +25,7 @@ class BadNetwork:
         self._is_silent = False
         self._resets = False
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def address(self) -> str:
@@ -46,26 +47,43 @@ class BadNetwork:
         self.seconds = 0.0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forward one connection, both ways, until either side ends it."""
+        """Forward one connection, both ways, until either side ends it, or `close` does."""
+        task = asyncio.ensure_future(self._forward(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        await asyncio.wait((task,))
+
+    async def close(self) -> None:
+        """End all connections."""
+        serving = tuple(self._serving)
+        for task in serving:
+            task.cancel()
+        if serving:
+            await asyncio.wait(serving)
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self._resets:
             _reset(writer)
             return
-        with suppress(OSError):
+        opened = {writer}
+        try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
-            self._writers |= {writer, server_writer}
+            opened.add(server_writer)
+            self._writers |= opened
             there = asyncio.create_task(self._pass(reader, server_writer, is_late=False))
             back = asyncio.create_task(self._pass(server_reader, writer, is_late=True))
-            _, others = await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
-            for other in others:
-                other.cancel()
-            self._writers -= {writer, server_writer}
-            server_writer.close()
-        writer.close()
-
-    def close(self) -> None:
-        for writer in self._writers:
-            writer.close()
+            try:
+                await asyncio.wait((there, back), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                there.cancel()
+                back.cancel()
+        except OSError:
+            pass
+        finally:
+            self._writers -= opened
+            for each in opened:
+                each.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_late: bool) -> None:
         loop = asyncio.get_running_loop()
@@ -95,7 +113,8 @@ async def bad_network(host: str, port: int) -> AsyncIterator[BadNetwork]:
         yield proxy
     finally:
         server.close()
-        proxy.close()
+        await proxy.close()
+        # Sockets are closed in the turn after.
         await asyncio.sleep(0)
 
 

@@ -14,6 +14,7 @@ from resolver.federation.child import Child
 from resolver.federation.children import Children
 from resolver.federation.driver import Question
 from resolver.federation.endpoint import ChildEndpoint
+from resolver.federation.hearsay import Hearsay
 from resolver.federation.latencies import Latencies
 from resolver.federation.settings import FederationSettings
 from resolver.query import Path
@@ -142,7 +143,9 @@ async def test_an_endpoint_that_nobody_wants_is_probed_when_somebody_does() -> N
     driver.fault = unreachable()
     network = Network()
     network.at["child", 1] = driver
-    endpoint = ChildEndpoint(at("child"), drivers=network.drivers, clock=CLOCK, probes_unasked=1)
+    endpoint = ChildEndpoint(
+        at("child"), drivers=network.drivers, clock=CLOCK, hearsay=Hearsay(CLOCK), probes_unasked=1
+    )
     for _ in range(breakers.FAILURES):
         with pytest.raises(Fault):
             await endpoint.ask(question())
@@ -152,11 +155,137 @@ async def test_an_endpoint_that_nobody_wants_is_probed_when_somebody_does() -> N
     driver.fault = None
     await asyncio.sleep(1.1)
     assert (driver.probes, endpoint.is_down) == (1, True)
-    endpoint.want.set()
+    endpoint.want()
     await asyncio.sleep(0.01)
     assert (driver.probes, endpoint.is_down) == (2, False)
     assert (await endpoint.ask(question())).results == [ABSENT]
     await endpoint.close()
+
+
+# --- on a prober's word ---------------------------------------------------------------------------------------------
+
+
+def a_prober_says(place: Place, *endpoints: Endpoint, since: float | None = None, lasts: float = 60) -> None:
+    """Have it say that nobody answers there: since now, unless another moment is given."""
+    now = CLOCK.monotonic()
+    place.children.hear(dict.fromkeys(endpoints, now if since is None else since), now + lasts)
+
+
+async def test_where_nobody_answers_a_prober_the_first_caller_is_told_at_once() -> None:
+    """Also by a child that was never asked before; and the caller has it probed."""
+    hanging = SaidDriver(seconds=5)
+    hanging.fault = unreachable()
+    place = Place(hanging)
+    a_prober_says(place, *place.endpoints)
+    began = CLOCK.monotonic()
+    with pytest.raises(Fault) as turned_away:
+        await place.ask()
+    assert CLOCK.monotonic() - began < 0.1
+    assert turned_away.value.reason is Reason.CHILD_UNREACHABLE
+    await asyncio.sleep(0.01)
+    assert (hanging.asked, hanging.probes) == ([], 1)
+    assert place.sample("topnode_child_told_down_endpoints") == 1
+    assert place.sample("topnode_child_up", child="88.1") == 0
+    await place.children.close()
+
+
+async def test_nobody_is_probed_from_here_before_somebody_asks() -> None:
+    place = Place(driver := SaidDriver())
+    await place.ask()
+    a_prober_says(place, *place.endpoints)
+    await asyncio.sleep(1)
+    assert (driver.probes, place.child.is_up) == (0, False)
+    await place.children.close()
+
+
+async def test_another_endpoint_is_asked_instead() -> None:
+    hanging, alive = SaidDriver(seconds=5), SaidDriver()
+    place = Place(hanging, alive)
+    a_prober_says(place, place.endpoints[0])
+    assert await place.ask() == [ABSENT]
+    assert (len(hanging.asked), len(alive.asked)) == (0, 1)
+    assert place.child.is_up
+    await place.children.close()
+
+
+async def test_an_own_probe_that_is_answered_outweighs_the_prober() -> None:
+    driver = SaidDriver()
+    place = Place(driver)
+    a_prober_says(place, *place.endpoints)
+    with pytest.raises(Fault):
+        await place.ask()
+    async with asyncio.timeout(5):
+        while not place.child.is_up:  # noqa: ASYNC110 - it is seen from outside
+            await asyncio.sleep(0.01)
+    assert (driver.probes, place.sample("topnode_child_told_down_endpoints")) == (1, 0)
+    assert await place.ask() == [ABSENT]
+    await place.children.close()
+
+
+async def test_a_call_that_was_answered_since_the_first_of_its_probes_outweighs_the_prober() -> None:
+    driver = SaidDriver()
+    place = Place(driver)
+    began = CLOCK.monotonic()
+    await place.ask()
+    a_prober_says(place, *place.endpoints, since=began)
+    assert await place.ask() == [ABSENT]
+    assert (driver.probes, place.sample("topnode_child_told_down_endpoints")) == (0, 0)
+    # Three probes later nothing was answered in between.
+    a_prober_says(place, *place.endpoints)
+    assert not place.child.is_up
+    await place.children.close()
+
+
+async def test_a_refusal_is_an_answer_too() -> None:
+    driver = SaidDriver()
+    driver.fault = Fault(Reason.NOT_AUTHORISED)
+    place = Place(driver)
+    began = CLOCK.monotonic()
+    with pytest.raises(Fault):
+        await place.ask()
+    a_prober_says(place, *place.endpoints, since=began)
+    assert place.child.is_up
+
+
+async def test_what_a_prober_takes_back_or_says_no_more_is_asked_again() -> None:
+    driver = SaidDriver()
+    place = Place(driver)
+    a_prober_says(place, *place.endpoints)
+    assert not place.child.is_up
+    a_prober_says(place)
+    assert await place.ask() == [ABSENT]
+    a_prober_says(place, *place.endpoints, lasts=0.05)
+    assert not place.child.is_up
+    await asyncio.sleep(0.06)
+    assert await place.ask() == [ABSENT]
+    assert driver.probes == 0
+    await place.children.close()
+
+
+async def test_failures_of_its_own_keep_an_endpoint_down_when_the_prober_says_it_is_well() -> None:
+    """And it is probed from here, though it had been left alone on the prober's word before."""
+    driver = SaidDriver()
+    driver.fault = unreachable()
+    place = Place(driver)
+    a_prober_says(place, *place.endpoints)
+    with pytest.raises(Fault):
+        await place.ask()
+    await asyncio.sleep(0.01)
+    a_prober_says(place)
+    for _ in range(breakers.FAILURES):
+        with pytest.raises(Fault):
+            await place.ask()
+    assert (place.child.is_up, place.sample("topnode_child_told_down_endpoints")) == (False, 0)
+    driver.fault = None
+    async with asyncio.timeout(5):
+        while not place.child.is_up:  # noqa: ASYNC110 - it is seen from outside
+            await asyncio.sleep(0.01)
+    assert await place.ask() == [ABSENT]
+    await place.children.close()
+    assert len(place.network.opened) == driver.closed, "no connection is left open"
+
+
+# --- late answers, and bounds ---------------------------------------------------------------------------------------
 
 
 async def test_a_caller_in_a_hurry_says_nothing_against_an_endpoint() -> None:

@@ -1,9 +1,10 @@
-"""Which children are probed: enabled holders of delegated prefixes, by the feed and by reading all of them again."""
+"""Which children are probed: enabled holders of delegated prefixes, by one reading of all and then by the feed."""
 
 from collections.abc import Iterable
 from typing import Any
 
-from nodes.probing.children import ENDPOINTS, Children
+from nodes.probing.children import Children
+from nodes.probing.holdings import ENDPOINTS
 from resolver.clock import SetClock
 from resolver.routes import Endpoint, Hosting, Prefix, PrefixState, Protocol
 from resolver.trust.actors import Node, NodeState, Tier
@@ -27,13 +28,13 @@ def delegated(text: str, holder: str, *endpoints: Endpoint, **more: Any) -> Pref
 
 
 class CountingStore(SmallStore):
-    """Counts how often all nodes were begun to be read."""
+    """Counts how often all prefixes were begun to be read."""
 
     readings = 0
 
-    async def nodes(self, after: str | None, limit: int) -> list[Node]:
+    async def prefixes(self, after: bytes | None, limit: int) -> list[Prefix]:
         self.readings += after is None
-        return await super().nodes(after, limit)
+        return await super().prefixes(after, limit)
 
 
 class Place:
@@ -83,31 +84,80 @@ async def test_changes_of_nodes_are_known_at_once() -> None:
     assert await place.ports() == {}
 
 
-async def test_new_endpoints_are_known_at_once_and_old_ones_go_with_the_next_reading() -> None:
+async def test_a_changed_route_is_known_at_once_and_the_rest_is_not_read_again() -> None:
+    place = Place([node("a"), node("b")], [delegated("88.1", "a", at(1)), delegated("88.2", "b", at(2))])
+    await place.ports()
+    place.store.commit({}, [delegated("88.1", "a", at(3))], ())
+    assert await place.ports() == {"a": [3], "b": [2]}
+    # From one holder to another.
+    place.store.commit({}, [delegated("88.1", "b", at(3))], ())
+    assert await place.ports() == {"b": [2, 3]}
+    # Gone, in each of the ways.
+    place.store.commit({}, [delegated("88.1", "b", at(3), state=PrefixState.DISABLED)], ())
+    assert await place.ports() == {"b": [2]}
+    place.store.commit({}, [delegated("88.1", "b", at(3))], ())
+    place.store.commit({}, [delegated("88.2", "b", at(2), hosting=Hosting.HERE)], ())
+    assert await place.ports() == {"b": [3]}
+    place.store.commit({}, [delegated("88.1", "top", at(3))], ())
+    assert await place.ports() == {}
+    place.clock.advance(100 * PAUSE)
+    assert await place.ports() == {}
+    assert place.store.readings == 1
+
+
+async def test_an_endpoint_stays_as_long_as_one_prefix_leads_there() -> None:
+    place = Place([node("a")], [delegated(text, "a", at(1)) for text in ("88.1", "88.2")])
+    place.store.commit({}, [delegated("88.1", "a", at(2), at(1))], ())
+    assert await place.ports() == {"a": [1, 2]}
+    place.store.commit({}, [delegated("88.2", "a")], ())
+    assert await place.ports() == {"a": [1, 2]}
+    place.store.commit({}, [delegated("88.1", "a", at(2))], ())
+    assert await place.ports() == {"a": [2]}
+    assert place.store.readings == 1
+
+
+async def test_a_node_that_joins_is_a_child_with_its_first_route() -> None:
+    place = Place([node("a")], [delegated("88.1", "a", at(1))])
+    await place.ports()
+    place.store.commit({}, (), [node("b", state=NodeState.APPLIED)])
+    place.store.commit({}, (), [node("b")])
+    place.store.commit({}, [delegated("88.2", "b", at(2))], ())
+    assert await place.ports() == {"a": [1], "b": [2]}
+    # Node and route in one entry.
+    place.store.commit({}, [delegated("88.3", "c", at(3))], [node("c")])
+    assert await place.ports() == {"a": [1], "b": [2], "c": [3]}
+    assert place.store.readings == 1
+
+
+async def test_a_node_to_whom_prefixes_led_before_it_was_known_is_found_by_reading_all_again() -> None:
+    """After a pause. Which prefixes those are is not remembered."""
+    place = Place([], [delegated("88.1", "a", at(1))])
+    assert await place.ports() == {}
+    place.store.commit({}, (), [node("a")])
+    assert await place.ports() == {}
+    place.clock.advance(PAUSE)
+    assert await place.ports() == {"a": [1]}
+    assert place.store.readings == 2
+
+
+async def test_where_the_feed_is_lost_all_is_read_again() -> None:
     place = Place([node("a")], [delegated("88.1", "a", at(1))])
     await place.ports()
     place.store.commit({}, [delegated("88.1", "a", at(2))], ())
-    assert await place.ports() == {"a": [1, 2]}
-    place.clock.advance(PAUSE - 1)
-    assert await place.ports() == {"a": [1, 2]}
-    place.clock.advance(1)
-    assert await place.ports() == {"a": [2]}
-
-
-async def test_a_new_holder_is_found_with_the_next_reading() -> None:
-    place = Place([node("a"), node("b")], [delegated("88.1", "a", at(1))])
-    await place.ports()
-    place.store.commit({}, [delegated("88.1", "b", at(1))], ())
+    place.store.forgotten = place.store.index
     place.clock.advance(PAUSE)
-    assert await place.ports() == {"b": [1]}
+    assert await place.ports() == {"a": [2]}
+    assert place.store.readings == 2
 
 
-async def test_what_changes_nothing_of_it_has_nothing_read_again() -> None:
+async def test_who_changes_nothing_is_given_the_same_again() -> None:
     place = Place([node("a")], [delegated("88.1", "a", at(1))])
     await place.ports()
+    children = place.children.current()
     place.clock.advance(PAUSE)
-    place.store.commit({b"88.1/A": b"record"}, (), ())
-    assert await place.ports() == {"a": [1]}
+    place.store.commit({b"88.1/A": b"record"}, [delegated("88.1", "a", at(1), expires_at=1_900_000_000)], ())
+    await place.ports()
+    assert place.children.current() is children
     assert place.store.readings == 1
 
 

@@ -330,6 +330,38 @@ async def test_who_is_no_child_any_more_is_not_probed() -> None:
         await stage.comes_to(lambda: stage.world.open == {2, 3})
 
 
+# --- what resolvers are told ----------------------------------------------------------------------------------------
+
+
+async def test_endpoints_at_which_nobody_answers_are_told_with_since_when() -> None:
+    async with running() as stage:
+        assert stage.prober.silent() == {}
+        stage.fail(1)
+        await stage.comes_to(stage.prober.silent)
+        ((endpoint, seconds),) = stage.prober.silent().items()
+        assert endpoint.port == 1
+        assert seconds >= QUICK.every
+        stage.fail()
+        await stage.comes_to(lambda: not stage.prober.silent())
+
+
+async def test_nothing_is_told_while_this_node_suspects_itself_nor_shortly_after() -> None:
+    """Endpoints that failed with all the others have three failures still, when not all are back."""
+    slow = replace(QUICK, every=Duration(0.1), timeout=Duration(0.1), window=Duration(1))
+    async with running(slow) as stage:
+        stage.fail(1, 2)
+        await stage.comes_to(lambda: stage.prober.seen().suspects_itself)
+        await asyncio.sleep(4 * slow.every)
+        assert stage.prober.silent() == {}
+        stage.fail(1)
+        await stage.comes_to(lambda: not stage.prober.seen().suspects_itself)
+        over = SystemClock().monotonic()
+        assert stage.prober.silent() == {}
+        await stage.comes_to(stage.prober.silent)
+        assert SystemClock().monotonic() - over > slow.every
+        assert [endpoint.port for endpoint in stage.prober.silent()] == [1]
+
+
 # --- vantage points -------------------------------------------------------------------------------------------------
 
 STEADY = replace(QUICK, every=Duration(0.1), timeout=Duration(0.1), window=Duration(1))
