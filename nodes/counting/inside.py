@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from nodes.counting.handing import Keeper
 from nodes.counting.spool import NumberedTally
 from nodes.serving.admin import OWNER
+from nodes.serving.inside import INSIDE
 from nodes.v1 import nodes_pb2 as pb
 from resolver.clock import Clock
 from resolver.counting import Figures, Tally
@@ -29,7 +30,7 @@ class OwnerKeeper:
     """A Keeper that is another process: the one whose socket lies beside this one's."""
 
     def __init__(self, socket: str) -> None:
-        self._channel = open_channel(f"unix:{Path(socket).with_name(f'{OWNER}.sock')}", ChannelSettings())
+        self._channel = open_channel(f"unix:{Path(socket).with_name(f'{OWNER}.sock')}", ChannelSettings(), INSIDE)
         self._add = self._channel.unary_unary(
             f"/{SERVICE}/AddCounts",
             request_serializer=pb.AddCountsRequest.SerializeToString,

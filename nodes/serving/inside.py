@@ -21,8 +21,8 @@ PROBER_SERVICE: Final = nodes_pb2.DESCRIPTOR.services_by_name["ProberService"].f
 
 _PIECE: Final = 1 << 20
 
-_OPTIONS: Final[Options] = (("grpc.max_reconnect_backoff_ms", 1_000),)
-"""What ends is started again by the supervisor, soon as a rule."""
+INSIDE: Final[Options] = (("grpc.max_reconnect_backoff_ms", 1_000),)
+"""Options of channels within a node: what ends is started again by the supervisor, soon as a rule."""
 
 
 def inside_server(socket: str, registry: CollectorRegistry, drain_grace: Duration) -> Server:
@@ -89,7 +89,7 @@ class Peer:
     """
 
     def __init__(self, socket: str) -> None:
-        self._channel = open_channel(f"unix:{socket}", ChannelSettings(), _OPTIONS)
+        self._channel = open_channel(f"unix:{socket}", ChannelSettings(), INSIDE)
         self._metrics = self._channel.unary_unary(
             f"/{WORKER_SERVICE}/GetMetrics",
             request_serializer=nodes_pb2.GetMetricsRequest.SerializeToString,

@@ -38,8 +38,9 @@ _OPTIONS: Final[Options] = (
     ("grpc.use_local_subchannel_pool", 1),
     # Who tries again, and when, is the breaker's business.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # For gRPC that is how long connecting may take: with TLS that is several times the way there and back.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.enable_retries", 0),
 )
 

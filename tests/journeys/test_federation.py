@@ -95,6 +95,14 @@ async def test_answers_come_through_and_say_by_which_hop() -> None:
         assert told.answer_tiers == ("memory", "store", "child")
 
 
+async def test_a_child_to_which_connecting_takes_long_is_far_away_and_not_gone() -> None:
+    patient = FederationSettings(deadline=Duration(5), positive_for=Duration(0))
+    async with two(patient) as nodes:
+        nodes.network.seconds = 0.4
+        assert (await nodes.top.answer("88.1/1")).outcome is Outcome.FOUND
+        assert nodes.top.sample("topnode_child_calls_total", child="88.1", outcome="failed") == 0
+
+
 async def test_a_slow_child_costs_its_own_callers_the_deadline_and_nobody_else_anything() -> None:
     async with two() as nodes:
         await nodes.top.answer("88.1/1")

@@ -159,24 +159,3 @@ async def test_a_missing_file_of_this_machine_is_a_fault() -> None:
 
 def test_what_is_spoken_elsewhere_is_not_probed() -> None:
     assert [each for each in Protocol if can_probe(Endpoint(each, "h", 1))] == [Protocol.GRPC]
-
-
-async def test_a_connection_that_was_cut_silently_is_made_anew(far: Far) -> None:
-    """It would stay dead when the way is open again, until TCP or keepalive gives it up."""
-    async with bad_network("127.0.0.1", far.server.port) as network:
-        there = Endpoint(Protocol.GRPC, "127.0.0.1", network.port)
-        async with looking(far, endpoint=there, within=1.0) as probe:
-            assert (await probe.look()).is_good
-            network.fall_silent()
-            assert (await probe.look()).cause is Cause.SILENT
-            network.heal()
-            assert (await probe.look()).is_good
-            assert network.accepted == 2
-
-
-async def test_who_takes_connections_and_says_nothing_is_silent_each_time(far: Far) -> None:
-    async with bad_network("127.0.0.1", far.server.port) as network:
-        there = Endpoint(Protocol.GRPC, "127.0.0.1", network.port)
-        async with looking(far, endpoint=there, within=0.5) as probe:
-            network.fall_silent()
-            assert [(await probe.look()).cause for _ in range(4)] == [Cause.SILENT] * 4
