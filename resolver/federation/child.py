@@ -85,6 +85,11 @@ class Child:
         """The endpoints that are left alone on a prober's word, without their priorities."""
         return (endpoint.place for endpoint in self._endpoints if endpoint.is_told_down)
 
+    def heard(self) -> None:
+        """Take note that a prober has said something."""
+        for endpoint in self._endpoints:
+            endpoint.heard()
+
     async def ask(self, question: Question) -> Reply:
         """Ask, and once more for those whose answers did not fit into one reply.
 

@@ -63,6 +63,9 @@ class Children:
         moment; both are on the monotonic clock.
         """
         self._hearsay.hear(silent, until)
+        if silent:
+            for child in self.snapshot():
+                child.heard()
 
     def snapshot(self) -> list[Child]:
         """Give all children that are remembered now."""

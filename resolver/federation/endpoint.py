@@ -82,6 +82,14 @@ class ChildEndpoint:
         """Is it left alone on a prober's word, and not for what was seen here?"""
         return self.is_down and not self._breaker.is_open
 
+    def heard(self) -> None:
+        """Take note of a prober's word: what is silent for it may be a connection here that died without a word.
+
+        Whoever asks when the word is over, after a hand-back for example, must not wait on that.
+        """
+        if self.is_told_down:
+            self._give_up()
+
     def want(self) -> None:
         """Take note that a caller would have asked it, were it not down: so it is probed before long."""
         self._is_wanted = True

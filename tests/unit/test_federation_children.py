@@ -198,6 +198,19 @@ async def test_nobody_is_probed_from_here_before_somebody_asks() -> None:
     await place.children.close()
 
 
+async def test_a_connection_to_where_nobody_answers_is_given_up() -> None:
+    """It may be dead on one side only: who asks when the word is over gets another one."""
+    place = Place(driver := SaidDriver())
+    await place.ask()
+    a_prober_says(place, *place.endpoints)
+    await asyncio.sleep(0)
+    assert driver.closed == 1
+    a_prober_says(place)
+    assert await place.ask() == [ABSENT]
+    assert place.network.opened == [("child", 1)] * 2
+    await place.children.close()
+
+
 async def test_another_endpoint_is_asked_instead() -> None:
     hanging, alive = SaidDriver(seconds=5), SaidDriver()
     place = Place(hanging, alive)
