@@ -5,10 +5,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PROTOS := $(wildcard proto/*/v1/*.proto)
+CARGO  := $(shell command -v cargo)
+NATIVE := $(if $(CARGO),$(VENV)/.native)
+CRATE  := resolver/front/native
+GO      = $(or $(shell command -v go),/usr/local/go/bin/go)
 SITE    = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types drift bench cluster cassandra proto lock baseline clean
+.PHONY: help demo test check lint types drift bench native cluster cassandra h2spec proto lock baseline clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,10 +20,10 @@ help: ## this list
 demo: $(VENV)/.run ## a node with a million registrations, and nodes below it that join, fail and come back
 	$(BIN)/topnode demo
 
-test: $(VENV)/.dev ## all tests that this machine can run; what it cannot is listed at the end
+test: $(VENV)/.dev $(NATIVE) ## all tests that this machine can run; what it cannot is listed at the end
 	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
-check: lint types drift ## what CI runs: lint, types, drift, and all tests with every service required
+check: lint types drift $(NATIVE) ## what CI runs: lint, types, drift, and all tests with every service required
 	CI=true $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 lint: $(VENV)/.dev ## ruff, the import arrow, buf
@@ -37,16 +41,22 @@ drift: $(VENV)/.dev ## is what is generated the same as what is committed?
 	$(BIN)/pytest tests/habits/test_generated.py
 	$(BIN)/python -m nodes.reference --check
 
-bench: $(VENV)/.dev ## benchmarks: tables here, JSON in build/bench*.json
+bench: $(VENV)/.dev $(NATIVE) ## benchmarks: tables here, JSON in build/bench*.json
 	$(BIN)/python -m loadtest.bench --json build/bench.json
 	$(BIN)/python -m loadtest.federation --json build/bench-federation.json
+	$(BIN)/python -m loadtest.native --json build/bench-native.json
 	$(BIN)/python -m loadtest.ring --json build/bench-ring.json
+
+native: $(VENV)/.native ## the native front (needs cargo; test, check and bench build it where that is)
 
 cluster: $(VENV)/.run ## Redis, Cassandra and a top-level node on this machine, until Ctrl-C
 	$(BIN)/python -m deploy.cluster
 
 cassandra: ## bring the jars of a real Cassandra (needs Java 17 and Maven); deploy/cassandra/README.md
 	$(PYTHON) -m deploy.cassandra jars
+
+h2spec: ## build h2spec, which tests how HTTP/2 is spoken (needs Go 1.18; versions are pinned beside go.mod)
+	cd tests/services/h2spec && GOBIN=$(CURDIR)/build $(GO) install github.com/summerwind/h2spec/cmd/h2spec
 
 proto: $(VENV)/.dev build/proto-deps ## generate the Python code of proto/ and the table of reasons
 	$(BIN)/python -m grpc_tools.protoc -I proto -I $(SITE) --python_out=. --pyi_out=. $(PROTOS)
@@ -83,4 +93,12 @@ $(VENV)/.run: requirements.lock pyproject.toml | $(BIN)/python
 
 $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# Cargo is never fetched: where it is missing everything works on grpcio.
+$(VENV)/.native: $(wildcard $(CRATE)/src/*.rs) $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock $(CRATE)/requirements.lock | $(VENV)/.dev
+	@command -v cargo >/dev/null || { echo "the native front needs cargo (https://rustup.rs)"; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(CRATE)/requirements.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" CARGO_TARGET_DIR=$(CURDIR)/build/native $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+	  --no-build-isolation --force-reinstall ./$(CRATE)
 	@touch $@

@@ -28,6 +28,8 @@ class Node(Struct, frozen=True):
     admin: str
     pids: Mapping[str, int]
     operator: PrivateKey
+    native: int = 0
+    """The port of the native front, 0 where there is none."""
 
 
 @contextmanager
@@ -56,6 +58,7 @@ def node(data: Path, *options: str, workers: int, **settings: str) -> Iterator[N
             started["admin"],
             pids,
             PrivateKey.from_file(data / OPERATOR_FILE),
+            _port(started["native"]) if started["native"] else 0,
         )
 
 

@@ -22,6 +22,7 @@ from resolver.errors import Fault, Reason
 from resolver.federation.settings import FederationSettings
 from resolver.following import FollowingSettings
 from resolver.front.core import FrontSettings
+from resolver.front.native_front import NativeSettings
 from resolver.rpc.serving import ServingSettings
 from resolver.rpc.tls import ServerTls, read_server
 from resolver.store.cassandra.settings import CassandraSettings
@@ -54,6 +55,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     serving: ServingSettings = ServingSettings()
     front: FrontSettings = FrontSettings()
+    native: NativeSettings = NativeSettings()
     chain: ChainSettings = ChainSettings()
     memory: MemorySettings = MemorySettings()
     following: FollowingSettings = FollowingSettings()
@@ -112,6 +114,8 @@ def check(settings: NodeSettings) -> None:
     Address.from_text(settings.serving.address, field="serving.address")
     Address.from_text(settings.registry.address, field="registry.address")
     Address.from_text(settings.admin, field="admin")
+    if settings.native.address:
+        Address.from_text(settings.native.address, field="native.address")
     _check_tls(settings.serving.tls, "serving")
     _check_tls(settings.registry.tls, "registry")
     read_operators(settings.registry, settings.data)

@@ -1,10 +1,12 @@
 """The resolver of a node of any tier, put together: store, routes, nodes, cache, chain, front, server."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from nodes.settings import NodeSettings
@@ -12,7 +14,9 @@ from nodes.upward.identity import KEY_FILE
 from nodes.version import software_version
 from registry.keyring import read_operators
 from resolver import chain
-from resolver.cache.memory import MemoryCache
+from resolver.cache.memory import MemoryCache, MemorySettings
+from resolver.chain.keys import KeyMaker
+from resolver.chain.scopes import Speaker
 from resolver.clock import Clock
 from resolver.counting import Counting
 from resolver.federation.children import Children
@@ -23,6 +27,7 @@ from resolver.following import Following
 from resolver.front.core import Core, NodeCard
 from resolver.front.grpc import GrpcFront
 from resolver.front.listing import Listing
+from resolver.front.native_front import NativeFront, NativeNumbers, is_installed
 from resolver.front.paging import PageTokens
 from resolver.holders import Holders
 from resolver.routes import Endpoint, Protocol, RouteTable
@@ -34,6 +39,7 @@ from resolver.trust.answers import AnswerSigner, AnswerVerifier
 from resolver.trust.keys import PrivateKey
 from resolver.trust.operators import Operators
 from resolver.trust.queries import QueryVerifier
+from resolver.units import Size
 
 if TYPE_CHECKING:
     from resolver.cache.redis import RedisCache
@@ -43,6 +49,12 @@ ANSWER_TIERS: Final = ("memory", "store", "child")
 
 SHARED_TIERS: Final = ("memory", "redis", "store", "child")
 """The same where resolvers share a Redis."""
+
+_MEMORY_PART: Final = 8
+_MEMORY_LEAST: Final = 16 << 20
+"""Beside a native front the memory cache has an eighth of its size, and no less than so many bytes."""
+
+_log: Final = logging.getLogger(__name__)
 
 CURRENCY_SECONDS: Final = 0.25
 """How often it is looked whether the resolver is current."""
@@ -65,7 +77,7 @@ class Resolver:
         counting: Counting | None = None,
     ) -> None:
         routes, nodes = RouteTable(), NodeTable()
-        cache = MemoryCache(settings.memory, registry)
+        cache = MemoryCache(_memory(settings), registry)
         federation = _federation(settings.federation, cache, nodes, clock, registry)
         self._children = federation.children
         self._following = Following(
@@ -98,7 +110,25 @@ class Resolver:
             counting=counting,
         )
         signatures = QueryVerifier(settings.node, nodes, operators, clock)
-        GrpcFront(core, signatures=signatures, clock=clock, registry=registry).add_to(self._server)
+        front = GrpcFront(core, signatures=signatures, clock=clock, registry=registry)
+        front.add_to(self._server)
+        self._native = None
+        if _has_native(settings):
+            self._native = NativeFront(
+                settings.native,
+                settings.serving,
+                core,
+                referred=settings.serving.address,
+                signatures=signatures,
+                keys=KeyMaker(routes, Speaker(settings.node)),
+                routes=routes,
+                current_until=lambda: self._following.current_until,
+                counting=counting,
+                clock=clock,
+            )
+            self._following.tell(self._native)
+            front.calls.tell_beside(self._native.numbers)
+        NativeNumbers(self._native, registry)
 
     @property
     def is_current(self) -> bool:
@@ -123,7 +153,8 @@ class Resolver:
                 background += [tasks.create_task(each) for each in self._shared.tasks(self._following)]
             await self._server.start()
             try:
-                yield
+                async with self._native.serving() if self._native else nullcontext():
+                    yield
                 await self._server.drain()
             finally:
                 await self._server.stop()
@@ -134,6 +165,8 @@ class Resolver:
     async def _tell_currency(self, inside: Server) -> None:
         while True:
             inside.set_serving(is_serving=self.is_current)
+            if self._native:
+                self._native.set_serving(is_serving=self.is_current)
             await asyncio.sleep(CURRENCY_SECONDS)
 
 
@@ -175,6 +208,24 @@ def _share(
     )
     memory.tell_beside("redis", records.lookups)
     return Shared(cache, records)
+
+
+def _has_native(settings: NodeSettings) -> bool:
+    """Is there to be a native front, and can there be one? Without it everything works as well, and slower."""
+    if not settings.native.address:
+        return False
+    if not is_installed():
+        _log.warning("there is no native front (make native): lookups are answered by grpcio alone")
+        return False
+    return True
+
+
+def _memory(settings: NodeSettings) -> MemorySettings:
+    """Keep little where the native front keeps answers: what it asks for anew when routes have changed."""
+    if not _has_native(settings):
+        return settings.memory
+    part = max(settings.memory.size // _MEMORY_PART, _MEMORY_LEAST)
+    return replace(settings.memory, size=Size(min(part, settings.memory.size)))
 
 
 def _federation(

@@ -6,7 +6,7 @@ handed on. Never Prometheus labels: there are hundreds of thousands of prefixes.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from operator import attrgetter
 from typing import Final
@@ -142,6 +142,7 @@ class Counting:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
+        self._counted: Callable[[], Iterable[tuple[bytes, int]]] = tuple
         self._begin()
 
     def count(self, answers: Sequence[Ready], mode: Mode) -> None:
@@ -153,8 +154,14 @@ class Counting:
         else:
             counts.update(map(_TAG, answers))
 
+    def count_beside(self, counted: Callable[[], Iterable[tuple[bytes, int]]]) -> None:
+        """Take what a front has counted by itself too, by tag, whenever a tally is taken."""
+        self._counted = counted
+
     def take(self) -> Tally:
         """Give what was counted since the last time, and begin anew."""
+        for tag, count in self._counted():
+            self._direct[tag] += count
         day, direct, recursive = self.day, self._direct, self._recursive
         self._begin()
         rows: dict[bytes, Figures] = {}

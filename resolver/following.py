@@ -1,8 +1,8 @@
 """Following the store's feed: routes, nodes and caches learn here what another process wrote. Nothing is written."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, Protocol
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry
@@ -46,6 +46,16 @@ class FollowingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             )
 
 
+class Cache(Protocol):
+    """What learns of changes."""
+
+    def drop(self, keys: Iterable[bytes], index: int) -> None:
+        """Forget these keys, which changed at this journal index."""
+
+    def clear(self, index: int) -> None:
+        """Forget everything that was read as of an older journal index."""
+
+
 class Following:
     """Follows the feed of a store for one process.
 
@@ -74,11 +84,15 @@ class Following:
         self._store = store
         self._routes = routes
         self._nodes = nodes
-        self._caches = (cache, *others)
+        self._caches: tuple[Cache, ...] = (cache, *others)
         self._clock = clock
         self._settings = settings
         self._bell = Bell()
         registry.register(_FollowingMetrics(self))
+
+    def tell(self, cache: Cache) -> None:
+        """Have one more cache learn of the same changes, from now on."""
+        self._caches = (*self._caches, cache)
 
     @property
     def is_current(self) -> bool:

@@ -6,7 +6,7 @@ only for the prefixes that somebody asked about lately. A change of a prefix rai
 
 from array import array
 from bisect import bisect_right, insort
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, IntEnum
 from itertools import islice
 from typing import Final
@@ -281,6 +281,11 @@ class RouteTable:
         self._now = 0.0
         self._scopes: dict[bytes, Scope] = {}
         self._nowhere = Scope(None, Verdict.NOT_ALLOCATED, 0)
+        self._tell: Callable[[Sequence[bytes] | None], None] | None = None
+
+    def watch(self, tell: Callable[[Sequence[bytes] | None], None]) -> None:
+        """Have somebody told at once of the prefixes at or below which anything changes; None: perhaps anywhere."""
+        self._tell = tell
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -288,24 +293,28 @@ class RouteTable:
     def put(self, prefixes: Iterable[Prefix]) -> None:
         """Take new or changed rows; an older epoch than the held one is passed over."""
         ends = array("q")
+        keys: list[bytes] = []
         for prefix in prefixes:
             key = prefix.key
             held = self._rows.get(key)
             if held is not None and _row_decoder.decode(held).epoch > prefix.epoch:
                 continue
             self._rows[key] = self._shapes.pack(prefix, key)
+            if self._tell is not None:
+                keys.append(key)
             self._note_depth(key)
             if prefix.expires_at:
                 ends.append(prefix.expires_at)
         self._note_ends(ends)
-        self._forget_scopes()
+        self._forget_scopes(keys)
 
     def touch(self, prefixes: Iterable[bytes], index: int) -> None:
         """Note that records below these folded prefixes changed at a journal index, without naming them."""
-        for prefix in prefixes:
+        names = list(prefixes)
+        for prefix in names:
             self._touched[prefix] = max(index, self._touched.get(prefix, 0))
             self._note_depth(prefix)
-        self._forget_scopes()
+        self._forget_scopes(names)
 
     def replace(self, prefixes: Iterable[Prefix]) -> None:
         """Start afresh with these rows only."""
@@ -377,7 +386,10 @@ class RouteTable:
             self._ends = array("q", sorted(self._ends + self._loose_ends))
             self._loose_ends = array("q")
 
-    def _forget_scopes(self) -> None:
+    def _forget_scopes(self, changed: Sequence[bytes] | None = None) -> None:
+        """Forget what was put together; `changed` are the prefixes at or below which something is new (None: all)."""
         self._scopes.clear()
         self._nowhere = Scope(None, Verdict.NOT_ALLOCATED, 0)
         self.generation += 1
+        if self._tell is not None:
+            self._tell(changed)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -66,7 +67,9 @@ SERVICES: Final = {
         programs.has_cassandra, "sudo apt-get install openjdk-17-jdk-headless maven && make cassandra"
     ),
     "debian-index": Service(_has_package_index, "sudo apt-get update"),
+    "h2spec": Service(lambda: programs.h2spec() is not None, "sudo apt-get install golang-go && make h2spec"),
     "mount": Service(lambda: bool(own_mounts()), "sudo sysctl kernel.unprivileged_userns_clone=1"),
+    "native-front": Service(lambda: find_spec("topnode_front") is not None, "make native (needs cargo)"),
     "openssl": Service(lambda: shutil.which("openssl") is not None, "sudo apt-get install openssl"),
     "promtool": Service(lambda: shutil.which("promtool") is not None, "sudo apt-get install prometheus"),
     "redis": Service(

@@ -4,7 +4,7 @@ import asyncio
 import resource
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import uvloop
@@ -70,11 +70,15 @@ def placed(settings: NodeSettings) -> Iterator[NodeSettings]:
     Raises:
         Fault: ADDRESS_TAKEN, SETTING_INVALID.
     """
-    listen = Address.from_text(settings.serving.address, field="serving.address")
-    register = Address.from_text(settings.registry.address, field="registry.address")
-    with reserved(listen, field="serving.address") as taken, reserved(register, field="registry.address") as registry:
+    with ExitStack() as held:
+
+        def taken(text: str, field: str) -> str:
+            return held.enter_context(reserved(Address.from_text(text, field=field), field=field)).to_text()
+
+        native = settings.native.address
         yield replace(
             settings,
-            serving=replace(settings.serving, address=taken.to_text()),
-            registry=replace(settings.registry, address=registry.to_text()),
+            serving=replace(settings.serving, address=taken(settings.serving.address, "serving.address")),
+            registry=replace(settings.registry, address=taken(settings.registry.address, "registry.address")),
+            native=replace(settings.native, address=taken(native, "native.address") if native else ""),
         )

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from nodes.listening import Address
 from nodes.settings import NodeSettings
+from resolver.front.native_front import is_installed
 
 
 class Started(Struct, frozen=True, kw_only=True):
@@ -25,6 +26,8 @@ class Started(Struct, frozen=True, kw_only=True):
     pid: int
     tls: bool
     registry_tls: bool
+    native: str = ""
+    """Where the native front serves, if there is one."""
 
     @classmethod
     def of(cls, settings: NodeSettings, admin: Address, *, workers: int) -> "Started":
@@ -40,6 +43,7 @@ class Started(Struct, frozen=True, kw_only=True):
             pid=os.getpid(),
             tls=settings.serving.tls is not None,
             registry_tls=settings.registry.tls is not None,
+            native=settings.native.address if is_installed() else "",
         )
 
     def to_text(self) -> str:

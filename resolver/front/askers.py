@@ -1,6 +1,6 @@
 """Who calls: an address for everybody, and an identity for whoever has proven one, by certificate or by signature."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -15,12 +15,12 @@ AskerOf = Callable[[Context, bytes], Asker]
 
 def public_asker(context: Context, octets: bytes) -> Asker:  # noqa: ARG001 - an AskerOf's shape
     """Say who calls where clients prove nothing: their address only."""
-    return _asker_at(context.peer())
+    return asker_at(context.peer())
 
 
 def proven_asker(context: Context, octets: bytes) -> Asker:  # noqa: ARG001 - an AskerOf's shape
     """Say who calls, by the verified client certificate: its first alternative name, else its common name."""
-    return _asker_at(context.peer(), next(iter(context.peer_identities() or ()), b""))
+    return asker_at(context.peer(), next(iter(context.peer_identities() or ()), b""))
 
 
 def signing_asker(verifier: QueryVerifier, method: str) -> AskerOf:
@@ -30,13 +30,23 @@ def signing_asker(verifier: QueryVerifier, method: str) -> AskerOf:
     """
 
     def asker_of(context: Context, octets: bytes) -> Asker:
-        signatures = signatures_of(context)
-        if len(signatures) != 1:
-            raise Fault(Reason.ENVELOPE_MALFORMED, "A query is signed once.", field=QUERY_KEY)
-        signer = verifier.signer(signatures[0], method, octets)
-        return Asker(address_of(context.peer()), signer.name, is_operator=signer.node is None)
+        return signer_of(verifier, method, octets, signatures_of(context), peer=context.peer())
 
     return asker_of
+
+
+def signer_of(
+    verifier: QueryVerifier, method: str, octets: bytes, signatures: Sequence[bytes], *, peer: str
+) -> Asker:
+    """Say who signed a call of a method (its full name).
+
+    Raises:
+        Fault: ENVELOPE_MALFORMED where it is not signed once; as `QueryVerifier.signer`.
+    """
+    if len(signatures) != 1:
+        raise Fault(Reason.ENVELOPE_MALFORMED, "A query is signed once.", field=QUERY_KEY)
+    signer = verifier.signer(signatures[0], method, octets)
+    return Asker(address_of(peer), signer.name, is_operator=signer.node is None)
 
 
 def signatures_of(context: Context) -> list[bytes]:
@@ -54,6 +64,7 @@ def address_of(peer: str) -> str:
 
 
 @lru_cache(maxsize=8_192)
-def _asker_at(peer: str, identity: bytes = b"") -> Asker:
+def asker_at(peer: str, identity: bytes = b"") -> Asker:
+    """Say who calls, by what gRPC calls a peer and by the name in its certificate (empty: none)."""
     # By both: a port may come again with another client behind it.
     return Asker(address_of(peer), identity.decode(errors="backslashreplace"))

@@ -85,14 +85,17 @@ class IdentifierCounts:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.by_outcome = [0] * len(Outcome)
+        self.beside: Callable[[], Sequence[int]] = tuple
+        """Gives what a front has counted by itself, likewise."""
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(
             "topnode_resolver_identifiers", "Identifiers answered, by outcome.", labels=("outcome",)
         )
-        for outcome, count in zip(Outcome, self.by_outcome, strict=True):
-            family.add_metric((outcome.name.lower(),), count)
+        beside = self.beside() or [0] * len(Outcome)
+        for outcome, count, more in zip(Outcome, self.by_outcome, beside, strict=True):
+            family.add_metric((outcome.name.lower(),), count + more)
         return (family,)
 
     describe = collect
@@ -127,9 +130,17 @@ class Core:
         self._clock = clock
         self._listing = listing
         self._signer = signer
-        self._identifiers = IdentifierCounts(registry)
+        self.identifiers = IdentifierCounts(registry)
         self.resolve = self._hot("Resolve", self._read_one, self._write_one)
         self.batch_resolve = self._hot("BatchResolve", self._read_batch, self._write_batch)
+
+    async def ready(self, identifiers: Sequence[bytes], deadline: float, asker: Asker) -> Sequence[Ready]:
+        """Answer identifiers for a front that counts and joins the answers itself.
+
+        Raises:
+            Fault: as the chain does.
+        """
+        return await self._chain.resolve(Query(identifiers=identifiers, deadline=deadline, asker=asker))
 
     async def stream_resolve(self, octets: bytes, call: Call) -> bytes:
         """Answer one message of StreamResolve, as BatchResolve does."""
@@ -205,7 +216,7 @@ class Core:
 
     def _write_one(self, answers: Sequence[Ready]) -> bytes:
         (ready,) = answers
-        self._identifiers.by_outcome[ready.outcome] += 1
+        self.identifiers.by_outcome[ready.outcome] += 1
         if isinstance(ready, Failed):
             raise ready.fault.anew(field="identifier")
         return unary(ready.frame)
@@ -222,10 +233,10 @@ class Core:
         frames = [ready.frame for ready in answers]
         outcomes = [ready.outcome for ready in answers]
         found = outcomes.count(FOUND)
-        self._identifiers.by_outcome[FOUND] += found
+        self.identifiers.by_outcome[FOUND] += found
         if found < len(outcomes):
             for outcome in set(outcomes) - {FOUND}:
-                self._identifiers.by_outcome[outcome] += outcomes.count(outcome)
+                self.identifiers.by_outcome[outcome] += outcomes.count(outcome)
             _fill_errors(frames, answers)
         return join(frames)
 

@@ -21,12 +21,12 @@ class GrpcFront:
         self._core = core
         self._signatures = signatures
         self._monotonic = clock.monotonic
-        self._calls = Calls("resolver", clock, registry)
+        self.calls = Calls("resolver", clock, registry)
 
     def add_to(self, server: Server) -> None:
         """Offer the service on a server that has not started."""
         asker_of = proven_asker if server.proves_clients else public_asker
-        calls, core = self._calls, self._core
+        calls, core = self.calls, self._core
         resolve = calls.method("Resolve"), core.resolve
         batch = calls.method("BatchResolve"), core.batch_resolve
         methods = {

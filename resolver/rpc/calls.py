@@ -8,12 +8,13 @@ import logging
 import secrets
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, Never, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
@@ -55,6 +56,17 @@ def parse(message: type[_Message], octets: bytes) -> _Message:
 def too_large(octets: bytes) -> Fault:
     """Say that a message is larger than REQUEST_BYTES; whoever serves a method asks that before all else."""
     return Fault(Reason.REQUEST_TOO_LARGE, variables={"bytes": str(len(octets)), "allowed": str(REQUEST_BYTES)})
+
+
+def as_fault(method: str, error: Exception) -> Fault:
+    """Give what a caller is told. An exception that nobody foresaw is logged under an id, and only that is told."""
+    if isinstance(error, Fault):
+        return error
+    request_id = secrets.token_hex(8)
+    _log.error("%s failed, request %s", method, request_id, exc_info=error, extra={"request_id": request_id})
+    return Fault(
+        Reason.INTERNAL, f"The node made a mistake (request {request_id}).", variables={"request_id": request_id}
+    )
 
 
 class Method:
@@ -99,16 +111,28 @@ class Method:
             # The caller went away or its deadline passed.
             self.refused["CANCELLED"] += 1
             raise error
-        fault = error if isinstance(error, Fault) else self._mistake(error)
+        fault = as_fault(self.name, error)
         self.refused[code_of(fault).name] += 1
         return fault
 
-    def _mistake(self, error: Exception) -> Fault:
-        request_id = secrets.token_hex(8)
-        _log.error("%s failed, request %s", self.name, request_id, exc_info=error, extra={"request_id": request_id})
-        return Fault(
-            Reason.INTERNAL, f"The node made a mistake (request {request_id}).", variables={"request_id": request_id}
-        )
+
+class Counted(Struct, frozen=True):
+    """What was counted of a method's calls: by code, by how long they took (LATENCY_BUCKETS, and longer), in all."""
+
+    by_code: Mapping[str, int]
+    buckets: Sequence[int]
+    seconds: float
+
+    def plus(self, other: "Counted") -> "Counted":
+        by_code = {
+            code: self.by_code.get(code, 0) + other.by_code.get(code, 0) for code in {**self.by_code, **other.by_code}
+        }
+        buckets = list(map(sum, zip(self.buckets, other.buckets, strict=True)))
+        return Counted(by_code, buckets, self.seconds + other.seconds)
+
+
+Numbers = Callable[[], Mapping[str, Counted]]
+"""Gives what was counted, by method."""
 
 
 class Calls:
@@ -118,7 +142,12 @@ class Calls:
         self._service = service
         self._clock = clock
         self._methods: list[Method] = []
+        self._others: list[Numbers] = []
         registry.register(self)
+
+    def tell_beside(self, numbers: Numbers) -> None:
+        """Tell in the same metrics what another server of the same methods has counted."""
+        self._others.append(numbers)
 
     def method(self, name: str) -> Method:
         """Begin to count a method."""
@@ -170,12 +199,17 @@ class Calls:
             "From a request's arrival to its answer or refusal.",
             labels=("method",),
         )
+        limits = (*(str(limit) for limit in LATENCY_BUCKETS), "+Inf")
+        others = [numbers() for numbers in self._others]
         for method in self._methods:
-            for code, count in method.by_code().items():
+            counted = Counted(method.by_code(), method.buckets, method.seconds)
+            for each in others:
+                if method.name in each:
+                    counted = counted.plus(each[method.name])
+            for code, count in counted.by_code.items():
                 calls.add_metric((method.name, code), count)
-            limits = (*(str(limit) for limit in LATENCY_BUCKETS), "+Inf")
             took.add_metric(
-                (method.name,), list(zip(limits, accumulate(method.buckets), strict=True)), method.seconds
+                (method.name,), list(zip(limits, accumulate(counted.buckets), strict=True)), counted.seconds
             )
         return calls, took
 

@@ -7,6 +7,8 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+NO_SUCH_SERVICE: Final = "This process has no such service."
+
 HEALTH_SERVICE: Final = str(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
 
 
@@ -37,7 +39,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc] # the packag
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the method's name on the wire
         if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "This process has no such service.")
+            await context.abort(grpc.StatusCode.NOT_FOUND, NO_SUCH_SERVICE)
         return self._status(request.service)
 
     async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:  # noqa: ARG002, N802 - as above

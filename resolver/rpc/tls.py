@@ -66,10 +66,15 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
     Raises:
         Fault: as `read_server`.
     """
-    files = _WatchedFiles(tls)
+    files = WatchedFiles(tls)
+
+    def replaced() -> grpc.ServerCertificateConfiguration | None:
+        pem = files.replaced()
+        return _configuration(pem) if pem else None
+
     return grpc.dynamic_ssl_server_credentials(
         _configuration(files.pem),
-        files.replaced,  # type: ignore[arg-type] # None means "as before"; the stubs miss it
+        replaced,  # type: ignore[arg-type] # None means "as before"; the stubs miss it
         require_client_authentication=bool(tls.client_ca),
     )
 
@@ -87,16 +92,21 @@ def client_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(ca, key, certificate)
 
 
-class _WatchedFiles:
-    """A server's files as last read. gRPC asks on one of its own threads, before each handshake, what is new."""
+class WatchedFiles:
+    """A server's files as last read (`pem`). Whoever serves asks what is new, gRPC before each handshake."""
 
     def __init__(self, tls: ServerTls) -> None:
+        """Read them.
+
+        Raises:
+            Fault: as `read_server`.
+        """
         self._tls = tls
         self._stamps = self._read_stamps()
         self.pem = read_server(tls)
 
-    def replaced(self) -> grpc.ServerCertificateConfiguration | None:
-        """Give the new configuration, None where the files stand as they were.
+    def replaced(self) -> Pem | None:
+        """Give what is new, None where the files stand as they were.
 
         Fails closed: files that cannot be read or do not fit (a replacement half done) leave what is in use, and are
         looked at again at the next handshake.
@@ -114,7 +124,7 @@ class _WatchedFiles:
             return None
         self.pem = pem
         _log.info("TLS files were replaced and are in use from now on")
-        return _configuration(pem)
+        return pem
 
     def _read_stamps(self) -> list[tuple[int, int, int]]:
         paths = {"certificate": self._tls.certificate, "key": self._tls.key, "client_ca": self._tls.client_ca}

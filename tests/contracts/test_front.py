@@ -6,6 +6,7 @@ A front stands over a small chain of its own here (a dictionary); what the real 
 import asyncio
 import itertools
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,12 +26,15 @@ from prometheus_client import CollectorRegistry
 from resolver import bounds, wire
 from resolver.answer import FOUND, Failed, Outcome, Ready
 from resolver.chain import Link
+from resolver.chain.keys import KeyMaker
+from resolver.chain.scopes import Speaker
 from resolver.clock import Clock, SetClock, SystemClock
 from resolver.encoding import varint
 from resolver.errors import Fault, Reason
 from resolver.front.core import SERVICE, TRACE_KEY, Core, FrontSettings, NodeCard
 from resolver.front.grpc import GrpcFront
 from resolver.front.listing import Listing
+from resolver.front.native_front import NativeFront, NativeSettings
 from resolver.front.paging import PageTokens
 from resolver.handle import split
 from resolver.holders import Holders
@@ -201,11 +205,10 @@ class Running(Struct, frozen=True):
 Run = Callable[[Below], Any]
 
 
-def grpcio_server(below: Below) -> Server:
-    """Make the server of a grpcio front, which has not started."""
-    server = build_server(below.serving)
+def core_over(below: Below) -> Core:
+    """Make the core that every front stands on."""
     holders = Holders(CARD.node, nodes=below.nodes, routes=below.routes, is_current=below.is_current)
-    core = Core(
+    return Core(
         chain=below.chain,
         listing=Listing(below.index, below.routes, PageTokens(SECRET), holders),
         node=CARD,
@@ -214,8 +217,17 @@ def grpcio_server(below: Below) -> Server:
         clock=below.clock,
         registry=below.registry,
     )
-    signatures = QueryVerifier(CARD.node, below.nodes, OPERATORS, SystemClock())
-    GrpcFront(core, signatures=signatures, clock=below.clock, registry=below.registry).add_to(server)
+
+
+def signatures_over(below: Below) -> QueryVerifier:
+    return QueryVerifier(CARD.node, below.nodes, OPERATORS, SystemClock())
+
+
+def grpcio_server(below: Below) -> Server:
+    """Make the server of a grpcio front, which has not started."""
+    server = build_server(below.serving)
+    front = GrpcFront(core_over(below), signatures=signatures_over(below), clock=below.clock, registry=below.registry)
+    front.add_to(server)
     return server
 
 
@@ -229,12 +241,40 @@ async def run_grpcio(below: Below) -> AsyncIterator[str]:
         await server.stop()
 
 
+@asynccontextmanager
+async def run_native(below: Below) -> AsyncIterator[str]:
+    core = core_over(below)
+    beside = GrpcFront(core, signatures=signatures_over(below), clock=below.clock, registry=below.registry)
+    beside.add_to(build_server(below.serving))
+    front = NativeFront(
+        NativeSettings(address="127.0.0.1:0"),
+        below.serving,
+        core,
+        referred="127.0.0.1:3641",
+        signatures=signatures_over(below),
+        keys=KeyMaker(below.routes, Speaker(CARD.node)),
+        routes=below.routes,
+        current_until=lambda: math.inf,
+        counting=None,
+        clock=below.clock,
+    )
+    beside.calls.tell_beside(front.numbers)
+    async with front.serving():
+        yield f"127.0.0.1:{front.port}"
+
+
+RUNS: Final[Mapping[str, Run]] = {"grpcio": run_grpcio, "native": run_native}
+"""Every kind of front, and how it is run."""
+
+KINDS: Final = ("grpcio", pytest.param("native", marks=pytest.mark.needs("native-front")))
+"""Their names, for tests that are run once for each."""
+
 Start = Callable[..., Awaitable[Running]]
 
 
-@pytest.fixture(params=[run_grpcio], ids=["grpcio"])
-async def front_start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
-    """Start a front with something changed of what stands below it."""
+@asynccontextmanager
+async def starting(kind: str) -> AsyncIterator[Start]:
+    """Give what starts fronts of a kind, each with something changed of what stands below it; all end with this."""
     async with AsyncExitStack() as stack:
 
         async def start(**changed: Any) -> Running:
@@ -248,8 +288,14 @@ async def front_start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
                 registry=CollectorRegistry(),
             )
             below = replace(below, **changed)
-            return Running(await stack.enter_async_context(request.param(below)), below)
+            return Running(await stack.enter_async_context(RUNS[kind](below)), below)
 
+        yield start
+
+
+@pytest.fixture(params=KINDS)
+async def front_start(request: pytest.FixtureRequest) -> AsyncIterator[Start]:
+    async with starting(request.param) as start:
         yield start
 
 
@@ -327,7 +373,7 @@ async def test_any_spelling_reaches_the_chain_as_it_was_written(front: Running, 
     assert tuple(front.asked.identifiers) == (text.encode(),)
     with_options = await caller.resolve(text, mode=pb.MODE_LOCAL)
     assert with_options == response
-    assert front.asked.identifiers == front.below.chain.asked[0].identifiers
+    assert tuple(front.asked.identifiers) == (text.encode(),)
 
 
 @pytest.mark.parametrize("length", [*range(118, 135), 254, 255, 256, 300, 2_048])
@@ -580,12 +626,29 @@ async def test_a_deadline_is_the_callers_within_the_fronts(front_start: Start) -
     async with calling(running) as caller:
         request = octets_field(1, b"88.111/a")
         await caller.raw("Resolve", request)
-        assert running.asked.deadline == clock.monotonic() + 30
+        # One front counts in milliseconds.
+        assert running.asked.deadline == pytest.approx(clock.monotonic() + 30, abs=0.01)
         await caller.raw("BatchResolve", request, timeout=3_600)
-        assert running.asked.deadline == clock.monotonic() + 30
-        await caller.raw("Resolve", request, timeout=20)
+        # One front counts in milliseconds.
+        assert running.asked.deadline == pytest.approx(clock.monotonic() + 30, abs=0.01)
+
+
+@pytest.mark.parametrize("front_start", ["grpcio"], indirect=True)
+async def test_a_callers_shorter_deadline_reaches_the_chain(front_start: Start) -> None:
+    """Where nothing is merged: another front ends the call by itself, and the flight has a deadline of its own."""
+    clock = SetClock()
+    running = await front_start(clock=clock, settings=FrontSettings(deadline=Duration(30)))
+    async with calling(running) as caller:
+        await caller.raw("Resolve", octets_field(1, b"88.111/a"), timeout=20)
         # On the wire a timeout has few digits, and is rounded up.
         assert clock.monotonic() + 10 < running.asked.deadline < clock.monotonic() + 21
+
+
+async def test_a_caller_is_told_when_its_deadline_has_passed(front_start: Start) -> None:
+    running = await front_start(chain=Held())
+    async with calling(running) as caller:
+        code, _ = await refused(caller.raw("Resolve", octets_field(1, b"88.111/a"), timeout=0.1))
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 @pytest.mark.parametrize("method", ["Resolve", "BatchResolve"])
@@ -954,6 +1017,7 @@ async def test_a_node_tells_who_it_is_and_what_it_bounds(caller: Caller) -> None
         assert getattr(told.bounds, field.name) == getattr(bounds, name)
 
 
+@pytest.mark.parametrize("front_start", ["grpcio"], indirect=True)
 async def test_reflection_tells_the_service_as_callers_know_it(front: Running) -> None:
     async with open_channel(front.address, ChannelSettings()) as channel:
         reflection = reflection_pb2_grpc.ServerReflectionStub(channel)
@@ -1001,24 +1065,40 @@ async def test_calls_and_identifiers_are_counted(front: Running, caller: Caller)
     assert counted == {"found": 3, "absent": 1, "fault": 2, "not_here": 0, "referral": 0}
 
 
+class Held(Shelf):
+    """A chain that never answers: `begun` and `ended` tell of what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(BODIES, SystemClock())
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def resolve(self, query: Query) -> Sequence[Ready]:
+        self.begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+        return await super().resolve(query)
+
+
 async def test_a_call_whose_caller_went_away_is_counted_as_cancelled(front_start: Start) -> None:
-    begun, ended = asyncio.Event(), asyncio.Event()
-
-    class Held(Shelf):
-        async def resolve(self, query: Query) -> Sequence[Ready]:
-            begun.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                ended.set()
-            return await super().resolve(query)
-
-    running = await front_start(chain=Held(BODIES, SystemClock()))
+    running = await front_start(chain=(held := Held()))
     async with calling(running) as caller:
         call = asyncio.ensure_future(caller.raw("Resolve", octets_field(1, b"88.111/a")))
-        await begun.wait()
+        await held.begun.wait()
         call.cancel()
-        await asyncio.wait_for(ended.wait(), 10)
-        await caller.raw("GetNodeInfo", b"")
-    labels = {"method": "Resolve", "code": "CANCELLED"}
-    assert running.below.registry.get_sample_value("topnode_resolver_calls_total", labels) == 1
+        labels = {"method": "Resolve", "code": "CANCELLED"}
+        async with asyncio.timeout(10):
+            while running.below.registry.get_sample_value("topnode_resolver_calls_total", labels) != 1:
+                await caller.raw("GetNodeInfo", b"")
+
+
+@pytest.mark.parametrize("front_start", ["grpcio"], indirect=True)
+async def test_what_nobody_waits_for_any_more_is_ended(front_start: Start) -> None:
+    """Where nothing is merged: another front lets go on what several may have asked for, by its own deadline."""
+    running = await front_start(chain=(held := Held()))
+    async with calling(running) as caller:
+        call = asyncio.ensure_future(caller.raw("Resolve", octets_field(1, b"88.111/a")))
+        await held.begun.wait()
+        call.cancel()
+        await asyncio.wait_for(held.ended.wait(), 10)

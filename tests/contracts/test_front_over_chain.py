@@ -3,24 +3,28 @@
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry, generate_latest
 
 from resolver import bounds, chain, wire
 from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.chain.admission import AdmissionSettings
+from resolver.chain.keys import KeyMaker
+from resolver.chain.scopes import Speaker
 from resolver.clock import Clock, SetClock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.following import Following, FollowingSettings
 from resolver.front.core import SERVICE, TRACE_KEY, Core, FrontSettings, NodeCard
 from resolver.front.grpc import GrpcFront
 from resolver.front.listing import Listing
+from resolver.front.native_front import NativeFront, NativeSettings
 from resolver.front.paging import PageTokens
 from resolver.holders import Holders
 from resolver.routes import Hosting, Prefix, PrefixState, RouteTable
@@ -72,20 +76,22 @@ class Node:
         following: Following,
         registry: CollectorRegistry,
         stub: Any,
+        native: NativeFront | None,
     ) -> None:
         self.store = store
         self.cache = cache
         self.following = following
         self.registry = registry
         self.stub = stub
+        self.native = native
 
     async def batch(self, *identifiers: str, **options: Any) -> list[pb.BatchResult]:
-        request = pb.BatchResolveRequest(identifiers=identifiers, options=pb.Options(**options))
+        request = pb.BatchResolveRequest(identifiers=identifiers, options=pb.Options(**options) if options else None)
         return list((await self.stub.BatchResolve(request)).results)
 
     async def signed(self, actor: str, *identifiers: str, **options: Any) -> list[pb.BatchResult]:
         """Ask as this actor, by a signature."""
-        request = pb.BatchResolveRequest(identifiers=identifiers, options=pb.Options(**options))
+        request = pb.BatchResolveRequest(identifiers=identifiers, options=pb.Options(**options) if options else None)
         metadata = (signature(actor, "BatchResolve", request),)
         return list((await self.stub.BatchResolve(request, metadata=metadata)).results)
 
@@ -109,6 +115,8 @@ async def _over(
     store: EmbeddedWriter,
     settings: chain.ChainSettings = chain.ChainSettings(),  # noqa: B008 - it is frozen
     clock: Clock = SystemClock(),  # noqa: B008 - it has no state
+    *,
+    is_native: bool = False,
 ) -> AsyncIterator[Node]:
     registry, routes, nodes = CollectorRegistry(), RouteTable(), NodeTable()
     cache = MemoryCache(MemorySettings(), registry)
@@ -139,12 +147,32 @@ async def _over(
     )
     signatures = QueryVerifier("88", nodes, Operators([("alice", KEYS["alice"].public)]), clock)
     front = GrpcFront(core, signatures=signatures, clock=clock, registry=registry)
-    server = build_server(ServingSettings(address="127.0.0.1:0"))
+    serving = ServingSettings(address="127.0.0.1:0")
+    server = build_server(serving)
     front.add_to(server)
     await server.start()
+    native = None
+    if is_native:
+        native = NativeFront(
+            NativeSettings(address="127.0.0.1:0"),
+            serving,
+            core,
+            referred=f"127.0.0.1:{server.port}",
+            signatures=signatures,
+            keys=KeyMaker(routes, Speaker("88")),
+            routes=routes,
+            current_until=lambda: following.current_until,
+            counting=None,
+            clock=clock,
+        )
+        following.tell(native)
+    port = native.port if native else server.port
     try:
-        async with open_channel(f"127.0.0.1:{server.port}", ChannelSettings()) as channel:
-            yield Node(store, cache, following, registry, _stub(channel))
+        async with (
+            native.serving() if native else nullcontext(),
+            open_channel(f"127.0.0.1:{port}", ChannelSettings()) as channel,
+        ):
+            yield Node(store, cache, following, registry, _stub(channel), native)
     finally:
         await server.stop()
 
@@ -153,9 +181,18 @@ def _stub(channel: grpc.aio.Channel) -> Any:
     return ResolverServiceStub(channel)  # type: ignore[no-untyped-call] # generated code has no types
 
 
+NATIVE: Final = pytest.param(True, marks=pytest.mark.needs("native-front"), id="native")
+
+
+@pytest.fixture(params=[pytest.param(False, id="grpcio"), NATIVE])
+async def node(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Node]:
+    async with _filled(tmp_path) as store, _over(store, is_native=request.param) as node:
+        yield node
+
+
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with _filled(tmp_path) as store, _over(store) as node:
+async def native(tmp_path: Path) -> AsyncIterator[Node]:
+    async with _filled(tmp_path) as store, _over(store, is_native=True) as node:
         yield node
 
 
@@ -409,3 +446,65 @@ async def test_a_mistake_while_a_holder_is_answered_logs_no_value(
     assert fault.reason is Reason.INTERNAL
     assert "Broken" in caplog.text
     assert SECRET.decode() not in caplog.text
+
+
+# --- what a native front keeps -------------------------------------------------------------------------------------
+
+
+def kept(node: Node) -> tuple[int, int]:
+    """Give the hits of the native front and what it holds."""
+    assert node.native
+    cache = node.native.stats()["cache"]
+    return cache["hits"], cache["entries"]
+
+
+@pytest.mark.needs("native-front")
+async def test_what_was_asked_is_answered_by_the_front_alone_in_any_spelling(native: Node) -> None:
+    first = await native.batch(*PARTS)
+    assert kept(native) == (0, len(PARTS))
+    assert await native.batch(*PARTS) == first
+    unary = [(await native.stub.Resolve(pb.ResolveRequest(identifier=text))).answer for text in PARTS]
+    assert unary == [result.answer for result in first]
+    assert kept(native) == (2 * len(PARTS), len(PARTS))
+    # Another spelling is Python's to read, once.
+    for _ in range(2):
+        await native.stub.Resolve(pb.ResolveRequest(identifier=PARTS[0].lower()))
+    assert kept(native) == (2 * len(PARTS) + 1, len(PARTS))
+
+
+@pytest.mark.needs("native-front")
+async def test_a_write_makes_the_front_forget_what_it_changes_and_nothing_else(native: Node) -> None:
+    await native.batch(*PARTS)
+    await put(native.store, [write(PARTS[0], b"another part")])
+    await native.following.catch_up()
+    (after, *_) = await native.batch(*PARTS)
+    assert after.answer.record.values[0].data == b"another part"
+    assert kept(native) == (len(PARTS) - 1, len(PARTS))
+
+
+@pytest.mark.needs("native-front")
+async def test_a_changed_prefix_is_noticed_at_the_next_question_and_enumerates_nothing(native: Node) -> None:
+    (before,) = await native.batch("88.111/Part-1")
+    await put(native.store, prefixes=[replace(PREFIXES[0], state=PrefixState.DISABLED)])
+    await native.following.catch_up()
+    (after,) = await native.batch("88.111/Part-1")
+    assert before.answer.outcome == pb.OUTCOME_FOUND
+    assert fault_of(after.error).reason is Reason.PREFIX_DISABLED
+
+
+@pytest.mark.needs("native-front")
+async def test_what_is_asked_with_options_or_signed_is_not_kept(native: Node) -> None:
+    await native.batch(*PARTS, authoritative=True)
+    await native.batch(*PARTS, types=["URL"])
+    await native.signed(HOLDER, GUARDED)
+    await native.batch(GUARDED, trace=True)
+    assert kept(native) == (0, 0)
+    (public,) = await native.batch(GUARDED)
+    assert SECRET not in public.SerializeToString()
+
+
+@pytest.mark.needs("native-front")
+async def test_absent_is_kept_and_not_here_is_not(native: Node) -> None:
+    for _ in range(2):
+        await native.batch("88.111/nothing", "88.112/nothing")
+    assert kept(native) == (1, 1)

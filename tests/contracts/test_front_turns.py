@@ -30,13 +30,20 @@ from tests.contracts.test_front import (
     caller,
     calling,
     front,
-    front_start,
     grpcio_server,
     members,
     octets_field,
+    starting,
 )
 
-__all__ = ["caller", "front", "front_start"]
+__all__ = ["caller", "front"]
+
+
+@pytest.fixture
+async def front_start() -> AsyncIterator[Start]:
+    """Start a front that takes long calls: a native one says where they are taken."""
+    async with starting("grpcio") as start:
+        yield start
 
 
 class Talk:

@@ -10,6 +10,7 @@ import pytest
 from tests.habits.tree import CODE, ROOT, parsed, planted
 
 ALLOWED: Final = {
+    "resolver/front/bursts.py": "the outermost wrapper of what a native front hands on",
     "resolver/front/grpc.py": "the outermost wrapper of the hot methods",
     "resolver/rpc/calls.py": "the outermost wrapper of all other methods",
     "resolver/rpc/turns.py": "the outermost wrapper of a message in a long call",

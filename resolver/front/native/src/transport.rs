@@ -1,0 +1,184 @@
+//! What a connection reads from and writes to, and a meter beside it that sees what h2 does not tell.
+
+use std::cell::RefCell;
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::server::TlsStream;
+
+/// One of the ways in which bytes come. One type, so that HTTP/2 is compiled once.
+pub enum Io {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+}
+
+/// Counts what a client sends beside requests: h2 answers it all, and never tells how much of it there was.
+///
+/// It reads no more than the nine bytes before each frame (RFC 9113 section 4.1).
+pub struct Meter {
+    /// Bytes that still belong to the preface or to the payload of the frame at hand.
+    passing: usize,
+    head: [u8; 9],
+    gathered: usize,
+    pub octets: u64,
+    pub pings: u32,
+    pub settings: u32,
+    pub resets: u32,
+}
+
+const PREFACE: usize = 24;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const ACK: u8 = 1;
+
+impl Meter {
+    fn new() -> Self {
+        Self { passing: PREFACE, head: [0; 9], gathered: 0, octets: 0, pings: 0, settings: 0, resets: 0 }
+    }
+
+    fn count(&mut self, mut octets: &[u8]) {
+        self.octets += octets.len() as u64;
+        loop {
+            let passed = self.passing.min(octets.len());
+            self.passing -= passed;
+            octets = &octets[passed..];
+            let taken = (self.head.len() - self.gathered).min(octets.len());
+            if taken == 0 {
+                return;
+            }
+            self.head[self.gathered..self.gathered + taken].copy_from_slice(&octets[..taken]);
+            self.gathered += taken;
+            octets = &octets[taken..];
+            if self.gathered < self.head.len() {
+                return;
+            }
+            self.gathered = 0;
+            let [a, b, c, kind, flags, ..] = self.head;
+            self.passing = u32::from_be_bytes([0, a, b, c]) as usize;
+            match kind {
+                PING if flags & ACK == 0 => self.pings += 1,
+                SETTINGS if flags & ACK == 0 => self.settings += 1,
+                RST_STREAM => self.resets += 1,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A connection's bytes.
+pub struct Transport {
+    io: Io,
+    meter: Rc<RefCell<Meter>>,
+}
+
+impl Transport {
+    pub fn new(io: Io) -> (Self, Rc<RefCell<Meter>>) {
+        let meter = Rc::new(RefCell::new(Meter::new()));
+        (Self { io, meter: Rc::clone(&meter) }, meter)
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, into),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = into.filled().len();
+        ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
+        this.meter.borrow_mut().count(&into.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().io {
+            Io::Tcp(stream) => Pin::new(stream).poll_write(cx, octets),
+            Io::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+            Io::Unix(stream) => Pin::new(stream).poll_write(cx, octets),
+        }
+    }
+
+    /// By itself h2 copies frames of less than a kibibyte into one buffer then, and hands over only larger ones apart:
+    /// with vectored writes that is a quarter of it, less than a usual answer, and each answer would cost a write.
+    fn is_write_vectored(&self) -> bool {
+        false
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Io::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().io {
+            Io::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Io::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// Writes an address as gRPC does: `ipv4:1.2.3.4:567`, `ipv6:%5B::1%5D:567`.
+pub fn written(ip: IpAddr, port: u16) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("ipv4:{ip}:{port}"),
+        IpAddr::V6(ip) => format!("ipv6:%5B{ip}%5D:{port}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_meter_counts_frames_however_they_are_cut() {
+        let frame = |length: u8, kind: u8, flags: u8| {
+            let mut octets = vec![0, 0, length, kind, flags, 0, 0, 0, 1];
+            octets.resize(9 + usize::from(length), PING);
+            octets
+        };
+        let frames = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(0, SETTINGS, 0),
+            frame(8, PING, 0),
+            frame(8, PING, ACK),
+            frame(200, 0, 0),
+            frame(4, RST_STREAM, 0),
+            frame(8, PING, 0),
+        ];
+        let octets = frames.concat();
+        for cut in 1..octets.len() {
+            let mut meter = Meter::new();
+            for piece in octets.chunks(cut) {
+                meter.count(piece);
+            }
+            assert_eq!((meter.pings, meter.settings, meter.resets), (2, 1, 1), "pieces of {cut}");
+            assert_eq!(meter.octets, octets.len() as u64);
+        }
+    }
+
+    #[test]
+    fn addresses_are_written_as_grpc_does() {
+        assert_eq!(written([1, 2, 3, 4].into(), 567), "ipv4:1.2.3.4:567");
+        assert_eq!(written(std::net::Ipv6Addr::LOCALHOST.into(), 567), "ipv6:%5B::1%5D:567");
+    }
+}

@@ -1,0 +1,174 @@
+//! What keeps a connection in order beside its calls: its age, silence, and what its client does to no purpose.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::task::Context;
+use std::time::{Duration, Instant};
+
+use h2::{Ping, PingPong};
+
+use crate::settings::Settings;
+use crate::transport::Meter;
+
+/// Pings too soon that are forgiven until something is answered again, as gRPC does.
+const STRIKES: u32 = 2;
+
+/// Changes of settings that are forgiven likewise: each has to be acknowledged.
+const SETTINGS_FORGIVEN: u32 = 32;
+
+/// Calls that a client may cancel more than it lets be answered.
+const RESETS_FORGIVEN: u32 = 1_000;
+
+/// A connection looks after itself at least so often.
+const SELDOM: Duration = Duration::from_secs(5);
+const OFTEN: Duration = Duration::from_millis(20);
+
+/// What is to be done with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Stay,
+    /// Its client is told to go.
+    Leave,
+    /// It ends: its client takes nothing of what it asked for.
+    Stalled,
+    /// It ends: its client is silent, or does not go.
+    End,
+}
+
+/// The times of one connection.
+pub struct Upkeep {
+    meter: Rc<RefCell<Meter>>,
+    pings: Option<PingPong>,
+    every: Duration,
+    next: Instant,
+    leave_at: Instant,
+    is_leaving: bool,
+    /// What is in flight may take until then.
+    gone_by: Option<Instant>,
+    heard: u64,
+    heard_at: Instant,
+    probed_at: Option<Instant>,
+    idle_since: Option<Instant>,
+    last_ping: Option<Instant>,
+    strikes: u32,
+    settings_changed: u32,
+    resets: u32,
+    is_sent_away: bool,
+    has_answered: bool,
+}
+
+impl Upkeep {
+    pub fn new(settings: &Settings, meter: Rc<RefCell<Meter>>, pings: Option<PingPong>, now: Instant) -> Self {
+        let shortest =
+            [settings.keepalive, settings.keepalive_timeout, settings.connection_grace, settings.connection_age]
+                .into_iter()
+                .min()
+                .unwrap_or(SELDOM);
+        let every = (shortest / 4).clamp(OFTEN, SELDOM);
+        Self {
+            meter,
+            pings,
+            every,
+            next: now + every,
+            leave_at: now + jittered(settings.connection_age),
+            is_leaving: false,
+            gone_by: None,
+            heard: 0,
+            heard_at: now,
+            probed_at: None,
+            idle_since: None,
+            last_ping: None,
+            strikes: 0,
+            settings_changed: 0,
+            resets: 0,
+            is_sent_away: false,
+            has_answered: false,
+        }
+    }
+
+    /// When it is to be looked at next.
+    pub fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// Notes that the client is told to go; tells whether it was not told before.
+    pub fn leave(&mut self, gone_by: Option<Instant>) -> bool {
+        let is_first = !self.is_leaving;
+        self.is_leaving = true;
+        self.gone_by = self.gone_by.or(gone_by);
+        is_first
+    }
+
+    /// Judges the connection. `is_idle`: everything is answered, and not everything was taken.
+    pub fn look(&mut self, cx: &mut Context<'_>, settings: &Settings, now: Instant, is_idle: bool) -> Verdict {
+        self.next = now + self.every;
+        if self.gone_by.is_some_and(|gone_by| now >= gone_by) || self.is_silent(cx, settings, now) {
+            return Verdict::End;
+        }
+        let has_answered = std::mem::take(&mut self.has_answered);
+        if !is_idle || has_answered {
+            self.idle_since = None;
+        } else if now >= *self.idle_since.get_or_insert(now) + settings.keepalive_timeout {
+            return Verdict::Stalled;
+        }
+        if now >= self.leave_at && self.leave(Some(now + settings.connection_grace)) {
+            return Verdict::Leave;
+        }
+        Verdict::Stay
+    }
+
+    /// Probes a client that has been silent; tells whether it has not said anything to that.
+    fn is_silent(&mut self, cx: &mut Context<'_>, settings: &Settings, now: Instant) -> bool {
+        let heard = self.meter.borrow().octets;
+        let Some(pings) = &mut self.pings else { return false };
+        // h2 takes the next ping only after the answer to the last one was asked for.
+        let _ = pings.poll_pong(cx);
+        if heard != self.heard {
+            (self.heard, self.heard_at, self.probed_at) = (heard, now, None);
+        }
+        match self.probed_at {
+            Some(probed_at) => now >= probed_at + settings.keepalive_timeout,
+            None => {
+                if now >= self.heard_at + settings.keepalive && pings.send_ping(Ping::opaque()).is_ok() {
+                    self.probed_at = Some(now);
+                }
+                false
+            }
+        }
+    }
+
+    /// Tells whether the client may stay, by what it sent beside requests; `answered`: calls since the last time.
+    /// That it may not is told once.
+    pub fn is_calm(&mut self, answered: u32, ping_interval: Duration, now: Instant) -> bool {
+        let (pings, settings, resets) = {
+            let mut meter = self.meter.borrow_mut();
+            let Meter { pings, settings, resets, .. } = &mut *meter;
+            (std::mem::take(pings), std::mem::take(settings), std::mem::take(resets))
+        };
+        if answered > 0 {
+            (self.strikes, self.settings_changed, self.has_answered) = (0, 0, true);
+            self.resets = self.resets.saturating_sub(answered);
+        }
+        if pings + settings + resets == 0 || self.is_sent_away {
+            return true;
+        }
+        if pings > 0 {
+            let is_soon = self.last_ping.is_some_and(|last| now < last + ping_interval);
+            self.strikes += pings - u32::from(!is_soon);
+            self.last_ping = Some(now);
+        }
+        self.settings_changed += settings;
+        self.resets = self.resets.saturating_add(resets);
+        self.is_sent_away =
+            self.strikes > STRIKES || self.settings_changed > SETTINGS_FORGIVEN || self.resets > RESETS_FORGIVEN;
+        !self.is_sent_away
+    }
+}
+
+/// A tenth more or less, so that connections which began together do not end together.
+fn jittered(age: Duration) -> Duration {
+    // Each RandomState has keys of its own.
+    let part = f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX);
+    age.mul_f64(0.9 + 0.2 * part)
+}

@@ -1,0 +1,163 @@
+# ruff: noqa: PYI021 - what this promises stands here, because the module itself is Rust
+"""The native gRPC front: HTTP/2, framing, limits and the cache of ready answers, on one thread of its own.
+
+Python is asked what the cache does not know: `fileno` is readable while requests wait, `take` takes them and `answer`
+replies. Nothing here blocks but `counts`, `stats` (a moment), `drain` and `close`; all of those release the GIL.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, final
+
+Trailers: TypeAlias = Sequence[tuple[str, bytes]]
+"""Trailing metadata. Values of keys that end in `-bin` are plain bytes here and base64 on the wire."""
+
+Taken: TypeAlias = tuple[int, int, bytes | list[tuple[int, bytes]], int, str, bytes | None, list[tuple[str, bytes]]]
+"""A question: token, number of the path in `paths`, body, milliseconds left, peer as gRPC writes it
+(`ipv4:1.2.3.4:5`), identity (a verified client certificate's first alternative name, else its common name), and the
+metadata among `python_keys`. The body is the message's bytes, or the missing identifiers of a plain request with
+their positions."""
+
+Frame: TypeAlias = tuple[bytes, int, bytes, int, int, int, bytes]
+"""One answer: frame (one result of a BatchResolveResponse: tag, length, unary response), milliseconds for which it
+may be kept (0: not at all), canonical key, outcome (2: absent, which has a share of its own), journal index of the
+state that was read, newest sequence of prefix changes that was known then, and tag for counting (empty: not
+counted)."""
+
+Reply: TypeAlias = tuple[int, int, bytes | list[tuple[int, Frame]], str, Trailers]
+"""Token, gRPC code, payload, message, trailers. With code 0 the payload is the response's bytes, or, for a question
+of identifiers, a frame for each of them with its position (trailers are not given then). With any other code the
+payload is not looked at."""
+
+Refusal: TypeAlias = tuple[int, str, bytes]
+"""gRPC code, message, and a google.rpc.Status as bytes (empty: none)."""
+
+@final
+class Front:
+    """A gRPC front on an address of its own."""
+
+    port: int
+    """The bound port; 1 for a Unix socket."""
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        paths: Sequence[tuple[str, str]],
+        python_keys: Sequence[str],
+        refer: str,
+        batch_identifiers: int,
+        answer_bytes: int,
+        request_bytes: int,
+        refusals: Mapping[str, Refusal],
+        streams: int,
+        connections: int,
+        connections_per_peer: int,
+        flights: int,
+        buffered_bytes: int,
+        body_timeout_ms: int,
+        deadline_ms: int,
+        connection_age_ms: int,
+        connection_grace_ms: int,
+        keepalive_ms: int,
+        keepalive_timeout_ms: int,
+        ping_interval_ms: int,
+        cache_bytes: int,
+        absent_bytes: int,
+        entry_bytes: int,
+        spellings: int,
+        latency_bounds_ms: Sequence[float],
+        tls: tuple[bytes, bytes, bytes | None] | None = None,
+    ) -> None:
+        """Bind and listen; nothing is accepted before `start`.
+
+        `address`: `host:port` (0: any free one; shared with other processes by SO_REUSEPORT), or `unix:` and a path.
+        `paths`: full paths, each with its kind: "one" and "batch" are answered out of the cache where the request is
+        plain, "other" never, "refer" is told `refer` (UNIMPLEMENTED). The health check is added behind them.
+        `python_keys`: a call with such a metadata key goes to Python whole.
+        `request_bytes`: a longer message is refused on its declared length. `answer_bytes`: a longer batch goes to
+        Python whole. `refusals` by name: too_large, deadline, busy, body_timeout, compressed, malformed_frame,
+        draining, health_unknown, unknown_method, elsewhere; those not given have standard ones.
+        `flights`: questions that Python has at most. `buffered_bytes`: of requests and large answers together.
+        `cache_bytes`, `absent_bytes`: shares for found and absent answers. `entry_bytes`: longer ones are not kept.
+        `spellings`: ways of writing by which one key is found, the canonical one included.
+        `tls`: certificate chain, key and authorities of client certificates (then every client needs one), all PEM.
+
+        Raises:
+            OSError: the address cannot be bound.
+            ValueError: a kind, a refusal, a key or the TLS material is not one.
+        """
+
+    def start(self) -> None:
+        """Accept connections, on a thread of its own. Once.
+
+        Raises:
+            RuntimeError: it was started or closed before.
+        """
+
+    def fileno(self) -> int:
+        """Give the descriptor that is readable exactly while questions wait."""
+
+    def take(self, limit: int) -> list[Taken]:
+        """Take up to so many questions, without waiting. Those whose time is over are left out."""
+
+    def answer(self, replies: Sequence[Reply]) -> None:
+        """Reply. A token whose time is over or that is not known is ignored.
+
+        Raises:
+            ValueError, TypeError: a reply has not this shape: its caller was told INTERNAL, the others are given.
+        """
+
+    def drop(self, keys: Sequence[bytes], index: int) -> None:
+        """Forget these keys, which changed at this journal index; holds for all requests that are read from now on.
+
+        An answer that was read as of an older state is given and not kept.
+        """
+
+    def changed(self, prefixes: Sequence[bytes], sequence: int) -> None:
+        """Void the answers below these prefixes that were read before this change."""
+
+    def clear(self, index: int) -> None:
+        """Forget all answers: what was read as of an older journal index is not kept."""
+
+    def current_for(self, milliseconds: int) -> None:
+        """Give answers out of the cache for so long from now on. Without that there are no hits."""
+
+    def set_health(self, services: Mapping[str, bool]) -> None:
+        """Say which services are served; the empty name is the whole node."""
+
+    def replace_tls(self, certificate: bytes, key: bytes, client_ca: bytes | None = None) -> None:
+        """Use this for new connections.
+
+        Raises:
+            ValueError: it cannot be used; what is in use stays.
+        """
+
+    def counts(self) -> list[tuple[bytes, int]]:
+        """Give the tags of answered identifiers, added up since the last time.
+
+        Raises:
+            RuntimeError: the front is not running.
+        """
+
+    def stats(self) -> dict[str, Any]:
+        """Give all numbers since the start.
+
+        `calls`: (path, code) to calls. `cancelled`: path to calls whose callers went away. `latency`: (path, tier),
+        tier "front" or "python", to (calls by `latency_bounds_ms` and one more, seconds in all). `refused`: by name.
+        `cache`: hits, misses, stale (of the misses), refused, evicted, bytes, entries. `identifiers`: by outcome.
+        `connections`, `waiting` (calls held), `buffered_bytes`, `flights`: now. `accepted`, `turned_away`,
+        `handshakes_failed`, `calmed` (sent away for flooding), `stalled` (took nothing), `joined` (calls that shared
+        a flight), `panics`.
+
+        Raises:
+            RuntimeError: the front is not running.
+        """
+
+    def drain(self, grace_ms: int) -> None:
+        """Stop listening, send GOAWAY, and wait until what is in flight has ended or the grace is over.
+
+        Questions must still be taken and answered meanwhile, on another thread. `counts` and `stats` still answer.
+        """
+
+    def close(self) -> None:
+        """End at once, and wait for the thread."""

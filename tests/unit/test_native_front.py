@@ -1,0 +1,532 @@
+"""The native front over real sockets: what its cache answers, what Python is asked, and what is refused."""
+
+import contextlib
+import gzip
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import pytest
+
+from tests.certificates import Authority
+
+pytestmark = pytest.mark.needs("native-front")
+
+SERVICE: Final = "/topnode.test.Lookup"
+ONE: Final = f"{SERVICE}/One"
+BATCH: Final = f"{SERVICE}/Batch"
+OTHER: Final = f"{SERVICE}/Other"
+ELSEWHERE: Final = f"{SERVICE}/Elsewhere"
+HEALTH: Final = "/grpc.health.v1.Health/Check"
+SIGNED: Final = "test-signature-bin"
+SETTINGS: Final[dict[str, Any]] = {
+    "address": "127.0.0.1:0",
+    "paths": [(ONE, "one"), (BATCH, "batch"), (OTHER, "other"), (ELSEWHERE, "refer")],
+    "python_keys": [SIGNED],
+    "refer": "This method is served at port 3642.",
+    "batch_identifiers": 10,
+    "answer_bytes": 3_670_016,
+    "request_bytes": 1 << 20,
+    "refusals": {"too_large": (8, "Zu groß: 100%", b"\x08\x08")},
+    "streams": 16,
+    "connections": 20,
+    "connections_per_peer": 10,
+    "flights": 50,
+    "buffered_bytes": 32 << 20,
+    "body_timeout_ms": 1_000,
+    "deadline_ms": 2_000,
+    "connection_age_ms": 60_000,
+    "connection_grace_ms": 1_000,
+    "keepalive_ms": 60_000,
+    "keepalive_timeout_ms": 20_000,
+    "ping_interval_ms": 10_000,
+    "cache_bytes": 1 << 20,
+    "absent_bytes": 1 << 18,
+    "entry_bytes": 1 << 16,
+    "spellings": 4,
+    "latency_bounds_ms": [1, 1_000],
+}
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+PING: Final = bytes.fromhex("000008060000000000") + bytes(8)
+
+Reply = tuple[int, int, Any, str, list[tuple[str, bytes]]]
+Question = tuple[Any, ...]
+
+
+def field(octets: bytes) -> bytes:
+    """Encode field 1 of a message."""
+    length, written = len(octets), b""
+    while length >= 0x80:
+        written += bytes([length & 0x7F | 0x80])
+        length >>= 7
+    return b"\x0a" + written + bytes([length]) + octets
+
+
+def answer_of(identifier: bytes) -> bytes:
+    return field(b"answer to " + identifier.upper())
+
+
+def frame_of(identifier: bytes, *, keep: int = 60_000, as_of: int = 1, sequence: int = 1, outcome: int = 1) -> Any:
+    return field(answer_of(identifier)), keep, identifier.upper(), outcome, as_of, sequence, b"+88"
+
+
+def made(**settings: Any) -> Any:
+    """Make a front. What is asked for here is loaded by the test that needs it."""
+    return import_module("topnode_front").Front(**settings)
+
+
+class Site:
+    """A running front, and a thread that answers its questions."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.front = made(**SETTINGS | changes)
+        self.asked: list[Question] = []
+        self.reply: Callable[[Question], Reply | None] = self.answered
+        self.frame: Callable[[bytes], Any] = frame_of
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._answer)
+        self.front.current_for(60_000)
+        self.front.start()
+        self._thread.start()
+
+    def answered(self, question: Question) -> Reply:
+        token, _path, body = question[:3]
+        if isinstance(body, bytes):
+            return token, 0, b"whole " + body, "", []
+        return token, 0, [(position, self.frame(identifier)) for position, identifier in body], "", []
+
+    def close(self) -> None:
+        self.front.close()
+        self._over.set()
+        self._thread.join()
+
+    def identifiers(self) -> list[list[bytes]]:
+        """What identifiers each question asked for."""
+        return [[each for _, each in body] for _, _, body, *_ in self.asked if not isinstance(body, bytes)]
+
+    def _answer(self) -> None:
+        while not self._over.is_set():
+            if not select.select([self.front.fileno()], [], [], 0.02)[0]:
+                continue
+            questions = self.front.take(100)
+            self.asked += questions
+            replies = [reply for question in questions if (reply := self.reply(question))]
+            self.front.answer(replies)
+
+
+@contextlib.contextmanager
+def running(**changes: Any) -> Iterator[Site]:
+    site = Site(**changes)
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with running() as site:
+        yield site
+
+
+class Caller:
+    """A client of a site."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel: Any = channel
+
+    def call(self, path: str, message: bytes = b"", **more: Any) -> bytes:
+        octets: bytes = self.channel.unary_unary(path)(message, **{"timeout": 10, **more})
+        return octets
+
+    def later(self, path: str, message: bytes = b"", **more: Any) -> Any:
+        return self.channel.unary_unary(path).future(message, **{"timeout": 10, **more})
+
+    def refused(self, path: str, message: bytes = b"", **more: Any) -> grpc.RpcError:
+        with pytest.raises(grpc.RpcError) as refusal:
+            self.call(path, message, **more)
+        return refusal.value
+
+
+@pytest.fixture
+def caller(site: Site) -> Iterator[Caller]:
+    with calling(site) as caller:
+        yield caller
+
+
+@contextlib.contextmanager
+def calling(site: Site) -> Iterator[Caller]:
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(f"127.0.0.1:{site.front.port}", options) as channel:
+        yield Caller(channel)
+
+
+def until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.01)
+
+
+def test_python_is_asked_once_for_what_may_be_kept(site: Site, caller: Caller) -> None:
+    for spelling in (b"88.1/a", b"88.1/a", b"88.1/A"):
+        assert caller.call(ONE, field(spelling)) == answer_of(spelling)
+    assert site.identifiers() == [[b"88.1/a"]]
+    site.frame = lambda identifier: frame_of(identifier, keep=0)
+    for _ in range(2):
+        caller.call(ONE, field(b"88.1/b"))
+    assert site.identifiers()[1:] == [[b"88.1/b"]] * 2
+    assert site.front.counts() == [(b"+88", 5)]
+    assert site.front.counts() == []
+    stats = site.front.stats()
+    assert stats["calls"] == {(ONE, 0): 5}
+    assert (stats["cache"]["hits"], stats["cache"]["misses"], stats["identifiers"][1]) == (2, 3, 5)
+    assert [sum(stats["latency"][ONE, tier][0]) for tier in ("front", "python")] == [2, 3]
+
+
+def test_equal_questions_share_one_flight_and_a_shorter_deadline_ends_alone(site: Site, caller: Caller) -> None:
+    site.reply = lambda _: None
+    calls = [caller.later(ONE, field(b"88.1/a"), timeout=5) for _ in range(3)]
+    hasty = caller.later(ONE, field(b"88.1/a"), timeout=0.2)
+    assert hasty.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    until(lambda: site.front.stats()["waiting"] == 3)
+    assert len(site.asked) == 1
+    site.front.answer([site.answered(site.asked[0])])
+    assert [each.result() for each in calls] == [answer_of(b"88.1/a")] * 3
+    stats = site.front.stats()
+    assert (stats["flights"], stats["waiting"], stats["joined"]) == (0, 0, 3)
+    assert site.front.counts() == [(b"+88", 3)]
+
+
+def test_a_flight_has_its_own_time_and_a_request_its_callers(site: Site, caller: Caller) -> None:
+    caller.call(ONE, field(b"88.1/a"), timeout=0.5)
+    caller.call(OTHER, b"?", timeout=0.5)
+    (_, path, _, left, peer, identity, metadata), other = site.asked
+    assert (path, identity, metadata) == (0, None, [])
+    assert 1_500 < left <= 2_000
+    assert 0 < other[3] <= 500
+    assert peer.startswith("ipv4:127.0.0.1:")
+
+
+def test_a_batch_is_merged_in_order_of_what_is_kept_and_what_python_says(site: Site, caller: Caller) -> None:
+    caller.call(ONE, field(b"88.1/b"))
+    for _ in range(2):
+        answer = caller.call(BATCH, b"".join(field(b"88.1/" + each) for each in (b"a", b"b", b"c", b"b")))
+        assert answer == b"".join(field(answer_of(b"88.1/" + each)) for each in (b"a", b"b", b"c", b"b"))
+    assert site.identifiers() == [[b"88.1/b"], [b"88.1/a", b"88.1/c"]]
+    assert site.asked[1][2] == [(0, b"88.1/a"), (2, b"88.1/c")]
+    assert site.front.counts() == [(b"+88", 9)]
+
+
+def test_what_is_not_only_identifiers_goes_to_python_whole(site: Site, caller: Caller) -> None:
+    for path, message in (
+        (ONE, field(b"88.1/a") + b"\x12\x00"),
+        (ONE, b""),
+        (ONE, b"\x0a\x05ab"),
+        (BATCH, b""),
+        (BATCH, field(b"88.1/a") * 11),
+        (OTHER, field(b"88.1/a")),
+    ):
+        assert caller.call(path, message) == b"whole " + message
+    assert site.front.counts() == []
+
+
+def test_a_batch_that_is_too_large_goes_to_python_whole() -> None:
+    with running(answer_bytes=100) as site, calling(site) as caller:
+        message = field(b"88.1/a") * 10
+        for _ in range(2):
+            assert caller.call(BATCH, message) == b"whole " + message
+        assert site.front.counts() == []
+
+
+def test_a_signed_request_goes_to_python_with_its_signature(site: Site, caller: Caller) -> None:
+    caller.call(ONE, field(b"88.1/a"))
+    assert caller.call(ONE, field(b"88.1/a"), metadata=((SIGNED, b"\xff\x00"), ("other", "x"))).startswith(b"whole")
+    assert site.asked[-1][6] == [(SIGNED, b"\xff\x00")]
+
+
+def test_what_is_dropped_is_asked_for_again_and_not_kept_as_it_was(site: Site, caller: Caller) -> None:
+    held: list[Question] = []
+    site.reply = held.append
+    early = caller.later(ONE, field(b"88.1/a"))
+    until(lambda: held)
+    site.front.drop([b"88.1/A"], 2)
+    late = caller.later(ONE, field(b"88.1/a"))
+    until(lambda: len(held) == 2)
+    site.front.answer([site.answered(question) for question in held])
+    assert early.result() == late.result() == answer_of(b"88.1/a")
+    site.reply = site.answered
+    site.frame = lambda identifier: frame_of(identifier, as_of=2)
+    for _ in range(2):
+        caller.call(ONE, field(b"88.1/a"))
+    assert len(site.asked) == 3
+    site.front.clear(3)
+    caller.call(ONE, field(b"88.1/a"))
+    assert len(site.asked) == 4
+
+
+def test_a_change_above_voids_and_nothing_is_given_beyond_its_time(site: Site, caller: Caller) -> None:
+    identifiers = (b"88.1.2/a", b"88.2/a")
+    for identifier in identifiers:
+        caller.call(ONE, field(identifier))
+    site.front.changed([b"88.1"], 2)
+    for identifier in identifiers:
+        caller.call(ONE, field(identifier))
+    assert site.identifiers()[2:] == [[b"88.1.2/a"]]
+    site.front.current_for(0)
+    caller.call(ONE, field(b"88.2/a"))
+    assert site.identifiers()[3:] == [[b"88.2/a"]]
+
+
+def test_errors_and_trailers_come_as_python_says(site: Site, caller: Caller) -> None:
+    site.reply = lambda question: (question[0], 5, b"", "nicht da: 50%\n", [("grpc-status-details-bin", b"\xfb\xff")])
+    error: Any = caller.refused(ONE, field(b"88.1/a"))
+    assert (error.code(), error.details()) == (grpc.StatusCode.NOT_FOUND, "nicht da: 50%\n")
+    assert ("grpc-status-details-bin", b"\xfb\xff") in error.trailing_metadata()
+    site.reply = lambda question: (question[0], 0, b"traced", "", [("trace-bin", b"\x01")])
+    call = caller.channel.unary_unary(OTHER)
+    answer, told = call.with_call(b"")
+    assert (answer, told.trailing_metadata()) == (b"traced", (("trace-bin", b"\x01"),))
+
+
+def test_a_reply_of_another_shape_is_a_mistake_of_its_own_call_only(site: Site, caller: Caller) -> None:
+    held: list[Question] = []
+    site.reply = held.append
+    calls = [caller.later(ONE, field(b"88.1/" + each)) for each in (b"a", b"b")]
+    until(lambda: len(held) == 2)
+    broken: Any = (held[0][0], 0, [(0, (b"no frame", 0, b"", 1, 1, 1, b""))], "", [])
+    with pytest.raises(ValueError, match="frame"):
+        site.front.answer([broken, site.answered(held[1])])
+    assert sorted(each.code().name for each in calls) == ["INTERNAL", "OK"]
+
+
+def test_what_python_does_not_answer_ends_at_its_deadline() -> None:
+    with running(deadline_ms=200) as site, calling(site) as caller:
+        site.reply = lambda _: None
+        for path in (ONE, BATCH, OTHER):
+            error: Any = caller.refused(path, field(b"88.1/a"))
+            assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert site.front.stats()["waiting"] == 0
+
+
+def test_what_is_too_large_too_much_or_too_slow_is_refused() -> None:
+    with running(flights=2, buffered_bytes=1_000, body_timeout_ms=100) as site, calling(site) as caller:
+        error: Any = caller.refused(OTHER, bytes((1 << 20) + 1))
+        assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "Zu groß: 100%")
+        assert ("grpc-status-details-bin", b"\x08\x08") in error.trailing_metadata()
+        assert caller.refused(OTHER, bytes(1_001)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        slow = caller.channel.stream_unary(OTHER).future(_after(1), timeout=5)
+        assert slow.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        site.reply = lambda _: None
+        calls = [caller.later(ONE, field(b"88.1/%d" % each)) for each in range(2)]
+        until(lambda: len(site.asked) == 2)
+        assert caller.refused(ONE, field(b"88.1/3")).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in calls:
+            call.cancel()
+        refused = site.front.stats()["refused"]
+        assert {name: count for name, count in refused.items() if count} == {
+            "too_large": 1,
+            "busy": 2,
+            "body_timeout": 1,
+        }
+
+
+def _after(seconds: float) -> Iterator[bytes]:
+    time.sleep(seconds)
+    yield b"late"
+
+
+def test_messages_may_be_compressed_with_gzip(caller: Caller) -> None:
+    message = b"a" * 100_000
+    assert caller.call(OTHER, message, compression=grpc.Compression.Gzip) == b"whole " + message
+    assert caller.refused(OTHER, b"a" * (2 << 20), compression=grpc.Compression.Gzip).details() == "Zu groß: 100%"
+    error: Any = caller.refused(OTHER, message, compression=grpc.Compression.Deflate)
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert len(gzip.compress(message)) < 1_000
+
+
+def test_health_is_told_as_set_and_other_methods_are_not_here(site: Site, caller: Caller) -> None:
+    site.front.set_health({"": True, "topnode.test.Lookup": False})
+    assert caller.call(HEALTH) == b"\x08\x01"
+    assert caller.call(HEALTH, field(b"topnode.test.Lookup")) == b"\x08\x02"
+    assert caller.refused(HEALTH, field(b"other")).code() is grpc.StatusCode.NOT_FOUND
+    told = [(error.code().name, error.details()) for error in map(caller.refused, (ELSEWHERE, f"{SERVICE}/None"))]
+    assert told == [("UNIMPLEMENTED", SETTINGS["refer"]), ("UNIMPLEMENTED", "Method not found!")]
+
+
+def test_a_large_answer_goes_as_its_caller_takes_it(site: Site, caller: Caller) -> None:
+    body = bytes(range(256)) * 12_000
+    site.reply = lambda question: (question[0], 0, body, "", [])
+    calls = [caller.later(OTHER, b"") for _ in range(4)]
+    assert all(call.result() == body for call in calls)
+    until(lambda: site.front.stats()["buffered_bytes"] == 0)
+
+
+def test_cancelled_calls_leave_room(site: Site, caller: Caller) -> None:
+    site.reply = lambda _: None
+    for _ in range(5):
+        calls = [caller.later(ONE, field(b"88.1/a")) for _ in range(15)]
+        until(lambda: site.asked)
+        for call in calls:
+            call.cancel()
+    site.reply = site.answered
+    assert caller.call(ONE, field(b"88.1/b")) == answer_of(b"88.1/b")
+    assert site.front.stats()["waiting"] <= 17
+
+
+def test_draining_finishes_what_is_in_flight(site: Site, caller: Caller) -> None:
+    site.reply = lambda _: None
+    call = caller.later(ONE, field(b"88.1/a"))
+    until(lambda: site.asked)
+    drain = threading.Thread(target=site.front.drain, args=(5_000,))
+    drain.start()
+    until(lambda: not _listens(site.front.port))
+    assert drain.is_alive()
+    site.front.answer([site.answered(site.asked[0])])
+    assert call.result() == answer_of(b"88.1/a")
+    drain.join(3)
+    assert not drain.is_alive()
+    assert site.front.counts() == [(b"+88", 1)]
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_draining_ends_with_its_grace(site: Site, caller: Caller) -> None:
+    site.reply = lambda _: None
+    call = caller.later(ONE, field(b"88.1/a"), timeout=1.5)
+    until(lambda: site.asked)
+    began = time.monotonic()
+    site.front.drain(100)
+    assert time.monotonic() - began < 1
+    assert (call.code(), call.details()) == (grpc.StatusCode.UNAVAILABLE, "The node is going away.")
+
+
+def test_old_connections_are_told_to_go() -> None:
+    with running(connection_age_ms=200, connection_grace_ms=200) as site, calling(site) as caller:
+        end = time.monotonic() + 1.5
+        while time.monotonic() < end:
+            assert caller.call(ONE, field(b"88.1/a")) == answer_of(b"88.1/a")
+        assert 3 <= site.front.stats()["accepted"] <= 12
+
+
+def test_a_panic_ends_its_own_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPNODE_FRONT_PANIC", ELSEWHERE)
+    with running() as site, calling(site) as caller, calling(site) as other:
+        assert other.call(ONE, field(b"88.1/a")) == answer_of(b"88.1/a")
+        assert caller.refused(ELSEWHERE).code() is grpc.StatusCode.UNAVAILABLE
+        assert other.call(ONE, field(b"88.1/a")) == answer_of(b"88.1/a")
+        stats = site.front.stats()
+        assert (stats["panics"], stats["accepted"]) == (1, 2)
+
+
+def test_connections_are_bounded() -> None:
+    with running(connections_per_peer=2) as site, contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(_connected(site)) for _ in range(3)]
+        assert connections[2].recv(1) == b""
+        assert site.front.stats()["connections"] == 2
+        connections[0].close()
+        until(lambda: site.front.stats()["connections"] == 1)
+
+
+def test_a_client_that_probes_for_ever_is_sent_away(site: Site) -> None:
+    with _connected(site) as connection:
+        connection.sendall(PREFACE + PING * 50)
+        received = _all_of(connection)
+    # GOAWAY with ENHANCE_YOUR_CALM.
+    assert bytes.fromhex("0700 00000000 00000000 0000000b") in received
+    assert site.front.stats()["calmed"] == 1
+
+
+def test_a_silent_client_is_probed_and_then_dropped() -> None:
+    with running(keepalive_ms=100, keepalive_timeout_ms=200) as site, _connected(site) as connection:
+        connection.sendall(PREFACE)
+        received = _all_of(connection)
+        assert bytes.fromhex("0000080600000000003b7cdb7a0b8716b4") in received
+        assert site.front.stats()["connections"] == 0
+
+
+def _connected(site: Site) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", site.front.port), timeout=5)
+
+
+def _secured(context: ssl.SSLContext, connection: socket.socket) -> ssl.SSLSocket:
+    return context.wrap_socket(connection, server_hostname="localhost")
+
+
+def _all_of(connection: socket.socket) -> bytes:
+    received = b""
+    with contextlib.suppress(ConnectionError):
+        while octets := connection.recv(65_536):
+            received += octets
+    return received
+
+
+def test_clients_are_known_by_their_certificates(tmp_path: Path) -> None:
+    authority, other = Authority(tmp_path), Authority(tmp_path, "other")
+    server = authority.issue("node", alternatives=("localhost",))
+    pem = [Path(path).read_bytes() for path in (server.certificate, server.key, authority.path)]
+    with running(tls=tuple(pem)) as site:
+
+        def call(files: Any, root: str = authority.path) -> bytes:
+            parts = [Path(path).read_bytes() for path in (root, files.key, files.certificate)]
+            with grpc.secure_channel(f"localhost:{site.front.port}", grpc.ssl_channel_credentials(*parts)) as channel:
+                return Caller(channel).call(OTHER)
+
+        call(authority.issue("common"))
+        call(authority.issue("common", alternatives=("first.example", "second.example"), to="named"))
+        assert [question[5] for question in site.asked] == [b"common", b"first.example"]
+        with pytest.raises(grpc.RpcError):
+            call(other.issue("stranger"))
+        with pytest.raises(ValueError, match="key"):
+            site.front.replace_tls(pem[0], b"no key", None)
+        renewed = other.issue("node", alternatives=("localhost",), to="renewed")
+        chain, key = (Path(path).read_bytes() for path in (renewed.certificate, renewed.key))
+        site.front.replace_tls(chain, key, pem[2])
+        with pytest.raises(grpc.RpcError):
+            call(authority.issue("common"))
+        call(authority.issue("common"), root=other.path)
+        context = ssl.create_default_context(cafile=other.path)
+        with _connected(site) as connection, pytest.raises(ssl.SSLError), _secured(context, connection) as secured:
+            # In TLS 1.3 it is told behind the handshake.
+            secured.recv(1)
+        until(lambda: site.front.stats()["handshakes_failed"] >= 2)
+
+
+def test_a_front_listens_on_a_unix_socket_too(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/front.sock"
+    # gRPC would send the path as the authority, which is none (RFC 9113 section 8.3.1): h2 refuses that.
+    local = [("grpc.default_authority", "localhost")]
+    for _ in range(2):
+        with running(address=address) as site, grpc.insecure_channel(address, local) as channel:
+            assert site.front.port == 1
+            assert Caller(channel).call(OTHER) == b"whole "
+            assert site.asked[0][4] == "unix:"
+
+
+def test_what_cannot_be_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(OSError):
+        made(**SETTINGS | {"address": f"unix:{tmp_path}/none/front.sock"})
+    for change in ({"paths": [("/a/b", "odd")]}, {"refusals": {"odd": (1, "", b"")}}, {"tls": (b"", b"", None)}):
+        with pytest.raises(ValueError):
+            made(**SETTINGS | change)
+    front = made(**SETTINGS)
+    with pytest.raises(RuntimeError):
+        front.counts()
+    front.start()
+    with pytest.raises(RuntimeError):
+        front.start()
+    front.close()
+    front.close()
