@@ -1,5 +1,6 @@
 """A front over the real chain and the embedded store: what callers see when all parts stand together."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -255,6 +256,19 @@ async def test_a_write_is_seen_after_the_next_look_at_the_feed(node: Node) -> No
     assert before.answer.record.values[0].data == b"a part"
     assert after.answer.record.values[0].data == b"another part"
     assert after.answer.version > before.answer.version
+
+
+async def test_a_term_that_ends_is_noticed_without_a_change(node: Node) -> None:
+    await put(node.store, prefixes=[Prefix("88.114", "88.114", expires_at=int(time.time()) + 2)])
+    await put(node.store, [write("88.114/part")])
+    await node.following.catch_up()
+    for _ in range(2):
+        (before,) = await node.batch("88.114/part")
+        assert before.answer.outcome == pb.OUTCOME_FOUND
+    await asyncio.sleep(2.1)
+    await node.following.catch_up()
+    (after,) = await node.batch("88.114/part")
+    assert fault_of(after.error).reason is Reason.PREFIX_EXPIRED
 
 
 async def _refused(call: Any) -> Fault:

@@ -196,9 +196,13 @@ impl Cache {
         }
     }
 
-    /// Voids the answers below these prefixes that were read before this change.
+    /// Voids the answers below these prefixes that were read before this change; below the empty one is everything.
     pub fn prefixes_changed(&mut self, prefixes: &[Vec<u8>], sequence: u64) {
         for prefix in prefixes {
+            if prefix.is_empty() {
+                self.changed.clear(sequence);
+                continue;
+            }
             self.changed.mark(&prefix.to_ascii_uppercase(), sequence);
         }
     }
@@ -483,6 +487,16 @@ mod tests {
             bench.cache.find(b"88.1/A", bench.now).map(|part| part.wire.clone()),
             Some(Bytes::from_static(b"new"))
         );
+    }
+
+    #[test]
+    fn a_change_below_the_empty_prefix_voids_everything() {
+        let mut bench = Bench::new(BOUNDS);
+        bench.keep("88.1/x", &frame("88.1/X"));
+        bench.cache.prefixes_changed(&[Vec::new()], 1_000);
+        assert!(!bench.has("88.1/x"));
+        bench.keep("88.1/x", &Frame { sequence: 1_000, ..frame("88.1/X") });
+        assert!(bench.has("88.1/x"));
     }
 
     #[test]
