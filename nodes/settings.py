@@ -116,6 +116,9 @@ def check(settings: NodeSettings) -> None:
     Address.from_text(settings.admin, field="admin")
     if settings.native.address:
         Address.from_text(settings.native.address, field="native.address")
+        if settings.chain.admission.rate:
+            sentence = "What the native front answers by itself counts towards no caller's rate: set one of the two."
+            raise Fault(Reason.SETTING_INVALID, sentence, field="native.address")
     _check_tls(settings.serving.tls, "serving")
     _check_tls(settings.registry.tls, "registry")
     read_operators(settings.registry, settings.data)
