@@ -80,23 +80,16 @@ SERVICES: Final = {
 """With a Redis that speaks no TLS, as the wheel's, there is `redis` but no `redis-tls`."""
 
 
-SECOND_RING: Final = {"test_cassandra_backup", "test_cassandra_nodes", "test_cassandra_ring", "test_ring_audit"}
-"""About half of the time that is spent with rings."""
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let two workers have all that needs a ring of three nodes, from the start: each its own, that nobody shares.
+    """Let one worker have all that needs the ring, from the start: it mostly waits, and nobody can share it.
 
-    They mostly wait. Everything else goes to whoever is free, a file at a time.
+    Everything else goes to whoever is free, a file at a time.
     """
     of_ring = {item.path for item in items if "ring" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in of_ring)
     for item in items:
-        group = item.path.stem
-        if item.path in of_ring:
-            group = "second ring" if group in SECOND_RING else "ring"
-        item.add_marker(pytest.mark.xdist_group(group))
+        item.add_marker(pytest.mark.xdist_group("ring" if item.path in of_ring else item.path.stem))
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -154,10 +147,9 @@ def keyspaces(cassandra: "RunningRing") -> Iterator["Keyspaces"]:
 
 @pytest.fixture(scope="session")
 def _ring(of_run: Path) -> Iterator["RunningRing"]:
-    """One for each worker that has tests for it."""
     from tests.services.rings import shared_ring
 
-    with shared_ring(of_run / os.environ.get("PYTEST_XDIST_WORKER", "alone"), nodes=3) as running:
+    with shared_ring(of_run, nodes=3) as running:
         yield running
 
 

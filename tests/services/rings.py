@@ -154,7 +154,6 @@ def shared_ring(of_run: Path, *, nodes: int) -> Iterator[RunningRing]:
         nodes: how many there are, each in a rack of its own.
     """
     folder = of_run / f"cassandra-{nodes}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         # Nobody has a node of it down at this moment.
         running = RunningRing(_found(folder) or _run(folder, nodes))
