@@ -77,7 +77,8 @@ class Resolver:
         counting: Counting | None = None,
     ) -> None:
         routes, nodes = RouteTable(), NodeTable()
-        cache = MemoryCache(_memory(settings), registry)
+        has_native = _has_native(settings)
+        cache = MemoryCache(_memory(settings, has_native=has_native), registry)
         federation = _federation(settings.federation, cache, nodes, clock, registry)
         self._children = federation.children
         self._following = Following(
@@ -113,7 +114,7 @@ class Resolver:
         front = GrpcFront(core, signatures=signatures, clock=clock, registry=registry)
         front.add_to(self._server)
         self._native = None
-        if _has_native(settings):
+        if has_native:
             self._native = NativeFront(
                 settings.native,
                 settings.serving,
@@ -220,9 +221,9 @@ def _has_native(settings: NodeSettings) -> bool:
     return True
 
 
-def _memory(settings: NodeSettings) -> MemorySettings:
+def _memory(settings: NodeSettings, *, has_native: bool) -> MemorySettings:
     """Keep little where the native front keeps answers: what it asks for anew when routes have changed."""
-    if not _has_native(settings):
+    if not has_native:
         return settings.memory
     part = max(settings.memory.size // _MEMORY_PART, _MEMORY_LEAST)
     return replace(settings.memory, size=Size(min(part, settings.memory.size)))

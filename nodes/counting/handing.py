@@ -136,7 +136,8 @@ class Handing:
     async def _keep_spooling(self) -> None:
         """Apart too: what is handed on may hang for seconds before it fails."""
         while True:
-            await asyncio.sleep(EVERY_SECONDS)
+            # So often that what was taken last is never a second old when the rest stands in the spool.
+            await asyncio.sleep(EVERY_SECONDS / 2)
             if self._clock.monotonic() - self._taken_at > OVERDUE_SECONDS:
                 self._gather()
                 await self._put_in_spool()
