@@ -22,6 +22,12 @@ class Call(Struct, frozen=True):
     identifiers: int = 1
 
 
+def quantile(latencies: Iterable[float], share: float) -> float:
+    """Give the latency below which this share of calls was answered."""
+    ordered = sorted(latencies)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 class Driven(Struct, frozen=True):
     """What one run took: latencies in seconds, sorted; CPU seconds are the server's."""
 
@@ -33,7 +39,7 @@ class Driven(Struct, frozen=True):
 
     def quantile(self, share: float) -> float:
         """The latency in seconds below which this share of calls was answered."""
-        return self.latencies[min(len(self.latencies) - 1, int(share * len(self.latencies)))]
+        return quantile(self.latencies, share)
 
 
 class Loop:

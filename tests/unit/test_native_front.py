@@ -313,7 +313,7 @@ def test_what_python_does_not_answer_ends_at_its_deadline() -> None:
         for path in (ONE, BATCH, OTHER):
             error: Any = caller.refused(path, field(b"88.1/a"))
             assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert site.front.stats()["waiting"] == 0
+        until(lambda: site.front.stats()["waiting"] == 0)
 
 
 def test_what_is_too_large_too_much_or_too_slow_is_refused() -> None:
