@@ -170,7 +170,7 @@ def _secured(place: _Place, body: Path, figures: Figures) -> None:
 
 @contextmanager
 def _node(store: Path, **settings: str) -> Iterator[_Place]:
-    native = {"TOPNODE_NATIVE__ADDRESS": "127.0.0.1:0"}
+    native = {"TOPNODE_NATIVE__ENABLED": "true"}
     with servers.node(store, workers=1, **native, **settings) as node:
         if not node.native:
             sys.exit("there is no native front here: make native")

@@ -29,12 +29,15 @@ class Node(Struct, frozen=True):
     pids: Mapping[str, int]
     operator: PrivateKey
     native: int = 0
-    """The port of the native front, 0 where there is none."""
+    """The port of the native front, 0 where there is none; `resolver` is that of grpcio."""
 
 
 @contextmanager
 def node(data: Path, *options: str, workers: int, **settings: str) -> Iterator[Node]:
-    """Run a real node on this store; further options are the command's, `settings` its environment."""
+    """Run a real node on this store; further options are the command's, `settings` its environment.
+
+    What is measured is the grpcio front, unless `TOPNODE_NATIVE__ENABLED` is set.
+    """
     command = [
         sys.executable,
         "-m",
@@ -47,18 +50,19 @@ def node(data: Path, *options: str, workers: int, **settings: str) -> Iterator[N
         str(workers),
         "--json",
     ]
-    command += ["--listen", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    for option in ("listen", "streaming", "registry", "admin"):
+        command += [f"--{option}", "127.0.0.1:0"]
     command += ["--log-level", "warning", *options]
-    with pinned(command, settings) as serving:
+    with pinned(command, {"TOPNODE_NATIVE__ENABLED": "false", **settings}) as serving:
         started = json.loads(first_line(serving))
         pids = _serving(started["admin"])
         yield Node(
-            _port(started["address"]),
+            _port(started["streaming"]),
             _port(started["registry"]),
             started["admin"],
             pids,
             PrivateKey.from_file(data / OPERATOR_FILE),
-            _port(started["native"]) if started["native"] else 0,
+            _port(started["address"]) if started["native"] else 0,
         )
 
 

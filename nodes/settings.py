@@ -22,7 +22,7 @@ from resolver.errors import Fault, Reason
 from resolver.federation.settings import FederationSettings
 from resolver.following import FollowingSettings
 from resolver.front.core import FrontSettings
-from resolver.front.native_front import NativeSettings
+from resolver.front.native_front import NativeSettings, is_installed
 from resolver.rpc.serving import ServingSettings
 from resolver.rpc.tls import ServerTls, read_server
 from resolver.store.cassandra.settings import CassandraSettings
@@ -81,6 +81,11 @@ class NodeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             raise Fault(Reason.SETTING_INVALID, "On a ring there is a resolver process at least.", field="workers")
 
     @property
+    def has_native(self) -> bool:
+        """Does the native front serve? Without it everything works as well, and slower."""
+        return self.native.enabled and is_installed()
+
+    @property
     def has_prober(self) -> bool:
         """Does a node with these settings probe? An enterprise has nobody below it."""
         return self.probing.enabled and self.tier != "enterprise"
@@ -114,11 +119,7 @@ def check(settings: NodeSettings) -> None:
     Address.from_text(settings.serving.address, field="serving.address")
     Address.from_text(settings.registry.address, field="registry.address")
     Address.from_text(settings.admin, field="admin")
-    if settings.native.address:
-        Address.from_text(settings.native.address, field="native.address")
-        if settings.chain.admission.rate:
-            sentence = "What the native front answers by itself counts towards no caller's rate: set one of the two."
-            raise Fault(Reason.SETTING_INVALID, sentence, field="native.address")
+    Address.from_text(settings.front.streaming, field="front.streaming")
     _check_tls(settings.serving.tls, "serving")
     _check_tls(settings.registry.tls, "registry")
     read_operators(settings.registry, settings.data)

@@ -1,7 +1,6 @@
 """The resolver of a node of any tier, put together: store, routes, nodes, cache, chain, front, server."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Final
@@ -27,7 +26,7 @@ from resolver.following import Following
 from resolver.front.core import Core, NodeCard
 from resolver.front.grpc import GrpcFront
 from resolver.front.listing import Listing
-from resolver.front.native_front import NativeFront, NativeNumbers, is_installed
+from resolver.front.native_front import NativeFront, NativeNumbers
 from resolver.front.paging import PageTokens
 from resolver.holders import Holders
 from resolver.routes import Endpoint, Protocol, RouteTable
@@ -54,7 +53,6 @@ _MEMORY_PART: Final = 8
 _MEMORY_LEAST: Final = 16 << 20
 """Beside a native front the memory cache has an eighth of its size, and no less than so many bytes."""
 
-_log: Final = logging.getLogger(__name__)
 
 CURRENCY_SECONDS: Final = 0.25
 """How often it is looked whether the resolver is current."""
@@ -77,7 +75,7 @@ class Resolver:
         counting: Counting | None = None,
     ) -> None:
         routes, nodes = RouteTable(), NodeTable()
-        has_native = _has_native(settings)
+        has_native = settings.has_native
         cache = MemoryCache(_memory(settings, has_native=has_native), registry)
         federation = _federation(settings.federation, cache, nodes, clock, registry)
         self._children = federation.children
@@ -98,7 +96,10 @@ class Resolver:
             registry=registry,
             federation=federation,
         )
-        self._server = build_server(settings.serving)
+        addresses = (
+            (settings.front.streaming,) if has_native else (settings.serving.address, settings.front.streaming)
+        )
+        self._server = build_server(settings.serving, addresses)
         core = Core(
             chain=self._chain,
             listing=Listing(store, routes, PageTokens(secret), holders),
@@ -119,7 +120,8 @@ class Resolver:
                 settings.native,
                 settings.serving,
                 core,
-                referred=settings.serving.address,
+                referred=settings.front.streaming,
+                answers_alone=not settings.chain.admission.rate,
                 signatures=signatures,
                 keys=KeyMaker(routes, Speaker(settings.node)),
                 routes=routes,
@@ -209,16 +211,6 @@ def _share(
     )
     memory.tell_beside("redis", records.lookups)
     return Shared(cache, records)
-
-
-def _has_native(settings: NodeSettings) -> bool:
-    """Is there to be a native front, and can there be one? Without it everything works as well, and slower."""
-    if not settings.native.address:
-        return False
-    if not is_installed():
-        _log.warning("there is no native front (make native): lookups are answered by grpcio alone")
-        return False
-    return True
 
 
 def _memory(settings: NodeSettings, *, has_native: bool) -> MemorySettings:

@@ -36,7 +36,7 @@ from tests.signing import SUBMIT, Signing
 ROOT: Final = Path(__file__).parents[1]
 
 ANY_PORTS: Final = tuple(
-    part for option in ("listen", "registry", "admin") for part in (f"--{option}", "127.0.0.1:0")
+    part for option in ("listen", "streaming", "registry", "admin") for part in (f"--{option}", "127.0.0.1:0")
 )
 
 START_SECONDS: Final = 60.0
@@ -58,6 +58,7 @@ class RunningNode:
         self.data = data
         self.log = log
         self._line = ""
+        self._channels = 0
         command = [sys.executable, "-m", "nodes", "serve", tier, "--data", str(data), "--json"]
         with log.open("ab") as errors:
             self.process = subprocess.Popen(
@@ -121,9 +122,11 @@ class RunningNode:
     def channel(self, credentials: grpc.ChannelCredentials | None = None, name: str = "") -> grpc.Channel:
         """Open a connection of its own: the kernel gives it to one of the workers.
 
+        Where there are two fronts it goes to one and the other in turn: every journey is made through both.
         `credentials` are for a node with TLS, `name` is the one in its certificate.
         """
-        return _channel(self.address, credentials, name)
+        self._channels += 1
+        return _channel(self.address if self._channels % 2 else self.started.streaming, credentials, name)
 
     def resolve(
         self, identifier: str, channel: grpc.Channel | None = None, *, authoritative: bool = False

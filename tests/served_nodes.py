@@ -15,6 +15,7 @@ from resolver.answer import Answer
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.federation.settings import FederationSettings
+from resolver.front.core import FrontSettings
 from resolver.query import Mode
 from resolver.routes import Endpoint, Hosting, Prefix, Protocol
 from resolver.rpc.serving import ServingSettings
@@ -73,6 +74,7 @@ async def served(
     settings = NodeSettings(
         node=name,
         serving=ServingSettings(address=f"127.0.0.1:{port}", drain_grace=Duration(0.2)),
+        front=FrontSettings(streaming="127.0.0.1:0"),
         federation=federation or FederationSettings(),
     )
     with tempfile.TemporaryDirectory() as folder:

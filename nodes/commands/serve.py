@@ -23,6 +23,7 @@ class Serving(TypedDict):
     data: Path | None
     config: Path | None
     listen: str | None
+    streaming: str | None
     registry: str | None
     admin: str | None
     workers: int | None
@@ -35,6 +36,7 @@ _OPTIONS: Final = (
     click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="The folder that holds the store."),
     click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The file of settings, TOML."),
     click.option("--listen", metavar="HOST:PORT", help="Where callers connect; port 0 takes a free one."),
+    click.option("--streaming", metavar="HOST:PORT", help="Where StreamResolve and reflection are; port 0 as above."),
     click.option("--registry", metavar="HOST:PORT", help="Where signed requests are taken; port 0 takes a free one."),
     click.option("--admin", metavar="HOST:PORT", help="Where metrics, health and readiness are."),
     click.option(
@@ -64,8 +66,8 @@ def top(**serving: Unpack[Serving]) -> None:
     """Run a top-level node: one writer, N resolvers on one port, one admin endpoint.
 
     A store is made where there is none. When all of the node serves, one line on standard output says so: in words,
-    or with --json as a document with node, address, registry, admin, data, workers and pid. Everything else is the
-    log, on standard error. Options go over the environment (TOPNODE_SECTION__KEY), and that over the file.
+    or with --json as a document with node, address, streaming, registry, admin, data, workers and pid. Everything
+    else is the log, on standard error. Options go over the environment (TOPNODE_SECTION__KEY), and that over the file.
     """
     _serve("top", serving)
 
@@ -99,6 +101,7 @@ def _serve(tier: str, serving: Serving) -> None:
     options = {
         "data": serving["data"],
         "serving.address": serving["listen"],
+        "front.streaming": serving["streaming"],
         "registry.address": serving["registry"],
         "admin": serving["admin"],
         "workers": serving["workers"],

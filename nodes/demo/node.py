@@ -21,7 +21,9 @@ from resolver.errors import Fault, Reason
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 40.0
 
-ANY_PORTS: Final = ("--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--registry", "127.0.0.1:0")
+ANY_PORTS: Final = tuple(
+    part for option in ("listen", "streaming", "admin", "registry") for part in (f"--{option}", "127.0.0.1:0")
+)
 """Options of `topnode serve` for free ports of the loopback."""
 
 _LAST_WORDS: Final = 5

@@ -1,6 +1,7 @@
 """Running a node of any tier to its end, in one process or in several."""
 
 import asyncio
+import logging
 import resource
 import signal
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ BY_FORCE: Final = 128 + signal.SIGINT
 """Exit code of a node that was interrupted twice."""
 
 Announce = Callable[[Started], None]
+
+_log: Final = logging.getLogger(__name__)
 
 
 def run(settings: NodeSettings, announce: Announce) -> int:
@@ -57,6 +60,8 @@ def _allow_connections() -> None:
 
 
 async def _run(settings: NodeSettings, announce: Announce) -> None:
+    if settings.native.enabled and not settings.has_native:
+        _log.info("the native front is not installed (make native): grpcio answers everything, at more cost")
     stopping = Stopping()
     with stopping.on_signals(), placed(settings) as real, run_folder(settings.data) as folder:
         kind = Supervisor if worker_count(settings) else Alone
@@ -75,10 +80,9 @@ def placed(settings: NodeSettings) -> Iterator[NodeSettings]:
         def taken(text: str, field: str) -> str:
             return held.enter_context(reserved(Address.from_text(text, field=field), field=field)).to_text()
 
-        native = settings.native.address
         yield replace(
             settings,
             serving=replace(settings.serving, address=taken(settings.serving.address, "serving.address")),
             registry=replace(settings.registry, address=taken(settings.registry.address, "registry.address")),
-            native=replace(settings.native, address=taken(native, "native.address") if native else ""),
+            front=replace(settings.front, streaming=taken(settings.front.streaming, "front.streaming")),
         )

@@ -50,6 +50,10 @@ class FrontSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     deadline: Duration = Duration(5)
     """A call may take this long: where its caller sets no deadline, and where it sets a later one."""
 
+    streaming: str = "127.0.0.1:3640"
+    """Host and port (port 0: any free one) where StreamResolve, the watching of health and reflection are to be had
+    beside everything else, whichever front serves at `serving.address`."""
+
     def __post_init__(self) -> None:
         if not 0 < self.deadline < 3_600:
             raise Fault(Reason.SETTING_INVALID, "A deadline is more than 0 and less than 1h.", field="deadline")

@@ -53,17 +53,20 @@ REFERRED: Final = (
 SPELLINGS: Final = 4
 """Spellings under which one answer is found; whoever spells it in a fifth way is answered by Python."""
 
+_KINDS: Final = ("one", "batch", "other", "other")
+"""How plain requests are read of Resolve, BatchResolve, ListHandles and GetNodeInfo: the last two not at all."""
+
 _ABSENT_PART: Final = 16
 _KEEPALIVE_TIMEOUT_MS: Final = 20_000
 _LONGEST: Final = 3_600.0
 
 
 class NativeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the native front serves, and what it bounds."""
+    """The front in Rust, and what it bounds."""
 
-    address: str = ""
-    """Host and port of the native front (port 0: any free one); empty: there is none. It answers Resolve,
-    BatchResolve, ListHandles, GetNodeInfo and health checks; everything else is served at `serving.address`."""
+    enabled: bool = True
+    """Where it is installed (`make native`), it serves Resolve, BatchResolve, ListHandles, GetNodeInfo and health
+    checks at `serving.address`; the rest is at `front.streaming`. Otherwise grpcio serves everything at both."""
 
     size: Size = Size(256 << 20)
     """How much is kept in the memory of each worker. A sixteenth of it is for absent answers."""
@@ -113,6 +116,7 @@ class NativeFront:
         core: Core,
         *,
         referred: str,
+        answers_alone: bool,
         signatures: QueryVerifier,
         keys: KeyMaker,
         routes: RouteTable,
@@ -120,7 +124,10 @@ class NativeFront:
         counting: Counting | None,
         clock: Clock,
     ) -> None:
-        """Bind the address. `referred` is where the methods are served that are not served here.
+        """Bind the address of `serving`. `referred` is where the methods are served that are not served here.
+
+        Unless it `answers_alone`, every call is handed on whole: where callers' rates are limited, nothing may be
+        answered that the chain does not see.
 
         `current_until` gives the moment, on the monotonic clock, until which what is kept may count as fresh.
 
@@ -139,7 +146,9 @@ class NativeFront:
             Served("GetNodeInfo", core.get_node_info),
         )
         self._names = {f"/{SERVICE}/{method.name}": method.name for method in methods}
-        self._front = _made(settings, serving, core, list(self._names), referred, self._files)
+        kinds = _KINDS if answers_alone else ("other",) * len(_KINDS)
+        paths = [*zip(self._names, kinds, strict=True), *((path, "refer") for path in REFERRED)]
+        self._front = _made(settings, serving, core, referred, paths, self._files)
         self.port: int = self._front.port
         self._bursts = Bursts(
             self._front,
@@ -311,18 +320,17 @@ def _made(
     settings: NativeSettings,
     serving: ServingSettings,
     core: Core,
-    paths: Sequence[str],
     referred: str,
+    paths: Sequence[tuple[str, str]],
     files: WatchedFiles | None,
 ) -> Any:
     """Make the front, which listens then and accepts nothing yet."""
-    kinds = ("one", "batch", "other", "other")
     pem = files.pem if files else None
     absent = settings.size // _ABSENT_PART
     try:
         return import_module(MODULE).Front(
-            address=settings.address,
-            paths=[*zip(paths, kinds, strict=True), *((path, "refer") for path in REFERRED)],
+            address=serving.address,
+            paths=paths,
             python_keys=[QUERY_KEY],
             refer=f"This method is served at {referred}.",
             batch_identifiers=bounds.BATCH_IDENTIFIERS,
@@ -352,9 +360,9 @@ def _made(
     except OSError as error:
         raise Fault(
             Reason.SETTING_INVALID,
-            f"The address {settings.address} cannot be bound: {error.strerror}.",
-            field="native.address",
-            variables={"address": settings.address},
+            f"The address {serving.address} cannot be bound: {error.strerror}.",
+            field="serving.address",
+            variables={"address": serving.address},
         ) from None
 
 

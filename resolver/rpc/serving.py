@@ -1,6 +1,6 @@
 """A gRPC server of this project: where it listens, what it bounds, TLS, health, reflection, and how it drains."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -66,8 +66,9 @@ class ServingSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class Server:
     """A gRPC server and its health. Services are added before `start`, the busiest first: they are looked up so."""
 
-    def __init__(self, settings: ServingSettings) -> None:
+    def __init__(self, settings: ServingSettings, addresses: Sequence[str]) -> None:
         self._settings = settings
+        self._addresses = addresses
         self._credentials = server_credentials(settings.tls) if settings.tls else None
         self._server = grpc.aio.server(options=_options(settings))
         self._services: list[str] = []
@@ -87,16 +88,16 @@ class Server:
         self._services.append(service)
 
     async def start(self) -> None:
-        """Listen, and be healthy. `port` is the bound port from then on (1 for a Unix socket).
+        """Listen, and be healthy. `port` is that of the first address from then on (1 for a Unix socket).
 
         Raises:
-            Fault: SETTING_INVALID when the address cannot be bound.
+            Fault: SETTING_INVALID when an address cannot be bound.
         """
         self._health = Health(frozenset(self._services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*self._services, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self.port = self._bind()
+        self.port, *_ = [self._bind(address) for address in self._addresses]
         await self._server.start()
 
     def set_serving(self, *, is_serving: bool) -> None:
@@ -113,8 +114,7 @@ class Server:
         """End at once; calls in flight are cancelled."""
         await self._server.stop(None)
 
-    def _bind(self) -> int:
-        address = self._settings.address
+    def _bind(self, address: str) -> int:
         try:
             if self._credentials:
                 return self._server.add_secure_port(address, self._credentials)
@@ -150,13 +150,13 @@ class _Service(grpc.GenericRpcHandler):
         return self._methods.get(path)
 
 
-def build_server(settings: ServingSettings) -> Server:
-    """Make a server, within the running loop.
+def build_server(settings: ServingSettings, addresses: Sequence[str] = ()) -> Server:
+    """Make a server, within the running loop. It listens at these addresses; none are given: at the settings' one.
 
     Raises:
         Fault: FILE_UNREADABLE naming the TLS file that is missing or does not fit.
     """
-    return Server(settings)
+    return Server(settings, addresses or (settings.address,))
 
 
 def _options(settings: ServingSettings) -> list[tuple[str, int]]:

@@ -247,10 +247,11 @@ async def run_native(below: Below) -> AsyncIterator[str]:
     beside = GrpcFront(core, signatures=signatures_over(below), clock=below.clock, registry=below.registry)
     beside.add_to(build_server(below.serving))
     front = NativeFront(
-        NativeSettings(address="127.0.0.1:0"),
+        NativeSettings(),
         below.serving,
         core,
-        referred="127.0.0.1:3641",
+        referred="127.0.0.1:3640",
+        answers_alone=True,
         signatures=signatures_over(below),
         keys=KeyMaker(below.routes, Speaker(CARD.node)),
         routes=below.routes,

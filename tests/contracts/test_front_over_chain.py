@@ -155,10 +155,11 @@ async def _over(
     native = None
     if is_native:
         native = NativeFront(
-            NativeSettings(address="127.0.0.1:0"),
+            NativeSettings(),
             serving,
             core,
             referred=f"127.0.0.1:{server.port}",
+            answers_alone=not settings.admission.rate,
             signatures=signatures,
             keys=KeyMaker(routes, Speaker("88")),
             routes=routes,
@@ -189,6 +190,24 @@ NATIVE: Final = pytest.param(True, marks=pytest.mark.needs("native-front"), id="
 async def node(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Node]:
     async with _filled(tmp_path) as store, _over(store, is_native=request.param) as node:
         yield node
+
+
+@pytest.mark.parametrize("is_native", [pytest.param(False, id="grpcio"), NATIVE])
+async def test_a_callers_rate_counts_what_is_asked_again_too(tmp_path: Path, *, is_native: bool) -> None:
+    """Whatever a front keeps: a caller has one bucket, for batches and for single lookups."""
+    settings = chain.ChainSettings(admission=AdmissionSettings(rate=1, burst=1_000))
+    async with _filled(tmp_path) as store, _over(store, settings, is_native=is_native) as node:
+        for _ in range(20):
+            await node.stub.Resolve(pb.ResolveRequest(identifier=PARTS[0]))
+
+        async def refusal_of(count: int) -> Reason:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await node.batch(*[PARTS[0]] * count)
+            return fault_of_rpc_error(refused.value).reason
+
+        assert await refusal_of(1_000) is Reason.RATE_LIMITED
+        await node.batch(*[PARTS[0]] * 900)
+        assert await refusal_of(900) is Reason.RATE_LIMITED
 
 
 @pytest.fixture

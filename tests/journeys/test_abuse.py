@@ -109,7 +109,7 @@ class Served(NamedTuple):
     @property
     def address(self) -> str:
         """Where its front listens."""
-        return self.front.address_in(self.node.started)
+        return self.node.address
 
     def assert_answers(self) -> None:
         """Over a new connection, as always."""
@@ -138,7 +138,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     try:
         node.wait_ready()
         asyncio.run(node.load(*ROWS))
-        with PoliteCaller(request.param.address_in(node.started)) as caller:
+        with PoliteCaller(node.address) as caller:
             time.sleep(1.5)
         assert not caller.failed
         yield Served(request.param, node, percentile(caller.took, 0.99))

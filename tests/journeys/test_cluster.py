@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from nodes.serving.started import Started
-from tests.running_node import ROOT, get, wait_until
+from tests.running_node import ANY_PORTS, ROOT, get, wait_until
 from tests.services.ports import free_ports
 from tests.topnode import told, topnode
 
@@ -30,7 +30,7 @@ def cluster(folder: Path, ports: list[int]) -> Iterator[Started]:
     native, storage, jmx, redis = map(str, ports)
     command = [sys.executable, "-m", "deploy.cluster", "--folder", str(folder), "--heap", "512m"]
     command += ["--native-port", native, "--storage-port", storage, "--jmx-port", jmx, "--redis-port", redis, "--"]
-    command += ["--listen", "127.0.0.1:0", "--registry", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+    command += ANY_PORTS
     log = folder.parent / "cluster.log"
     with (
         log.open("ab") as errors,

@@ -108,7 +108,7 @@ def test_what_a_front_fails_is_known(front: Front, tmp_path: Path) -> None:
     node = RunningNode(tmp_path / "data", tmp_path / "log", ["--workers", "0"], front.environment)
     try:
         node.wait_ready()
-        address = front.address_in(node.started)
+        address = node.address
         wrong = failed(address, *cases())
         # Once more, and one at a time: a case whose second goes by on a busy machine says nothing.
         unexpected = [failed(address, name) for name in wrong.keys() - known(front)]

@@ -26,18 +26,12 @@ def row(number: int, url: str = "https://x") -> dict[str, object]:
     return {"identifier": f"88.111/SN-{number}", "values": [{"index": 1, "type": "URL", "data": url}]}
 
 
-def native_node(top_node: TopNode, workers: int) -> RunningNode:
-    return top_node(workers=workers, TOPNODE_NATIVE__ADDRESS="127.0.0.1:0")
-
-
 @contextmanager
 def channels(node: RunningNode) -> Iterator[list[grpc.Channel]]:
     """Open connections of their own to the native front: the kernel gives each to one of the workers."""
     own = [("grpc.use_local_subchannel_pool", 1)]
     with ExitStack() as opened:
-        yield [
-            opened.enter_context(grpc.insecure_channel(node.started.native, options=own)) for _ in range(CONNECTIONS)
-        ]
+        yield [opened.enter_context(grpc.insecure_channel(node.address, options=own)) for _ in range(CONNECTIONS)]
 
 
 def outcomes(node: RunningNode, identifier: str, opened: list[grpc.Channel]) -> set[int]:
@@ -46,7 +40,7 @@ def outcomes(node: RunningNode, identifier: str, opened: list[grpc.Channel]) -> 
 
 @pytest.mark.parametrize("workers", [2, 0])
 async def test_a_write_is_seen_by_every_worker_within_a_second(top_node: TopNode, workers: int) -> None:
-    node = native_node(top_node, workers)
+    node = top_node(workers=workers)
     await node.load(PREFIX, row(1))
     with channels(node) as opened:
         wait_until(lambda: outcomes(node, "88.111/SN-1", opened) == {pb.OUTCOME_FOUND}, 10)
@@ -62,7 +56,7 @@ async def test_a_write_is_seen_by_every_worker_within_a_second(top_node: TopNode
 
 
 async def test_what_the_front_answers_alone_is_counted_exactly(top_node: TopNode) -> None:
-    node = native_node(top_node, 2)
+    node = top_node(workers=2)
     await node.load(PREFIX, row(1))
     with channels(node) as opened:
         wait_until(lambda: outcomes(node, "88.111/SN-1", opened) == {pb.OUTCOME_FOUND}, 10)
@@ -70,7 +64,7 @@ async def test_what_the_front_answers_alone_is_counted_exactly(top_node: TopNode
         for _ in range(10):
             outcomes(node, "88.111/SN-1", opened)
     assert node.stop() == 0
-    again = native_node(top_node, 2)
+    again = top_node(workers=2)
     assert queries(again) - before == 10 * CONNECTIONS
 
 
@@ -86,7 +80,7 @@ def queries(node: RunningNode) -> int:
 
 
 async def test_a_killed_worker_is_started_again_and_service_goes_on(top_node: TopNode) -> None:
-    node = native_node(top_node, 2)
+    node = top_node(workers=2)
     await node.load(PREFIX, row(1))
     with channels(node) as opened:
         wait_until(lambda: outcomes(node, "88.111/SN-1", opened) == {pb.OUTCOME_FOUND}, 10)
@@ -103,6 +97,6 @@ async def test_a_killed_worker_is_started_again_and_service_goes_on(top_node: To
 
 
 def test_a_node_says_where_there_is_no_native_front(top_node: TopNode) -> None:
-    node = top_node()
-    assert node.started.native == ""
+    node = top_node(TOPNODE_NATIVE__ENABLED="false")
+    assert not node.started.native
     assert set(node.samples("topnode_native_front", "worker").values()) == {0}

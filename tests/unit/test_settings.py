@@ -261,13 +261,6 @@ def test_a_node_refuses_tls_files_that_are_not_there() -> None:
     assert caught.value.reason is Reason.FILE_UNREADABLE
 
 
-def test_a_native_front_and_a_rate_for_callers_exclude_each_other() -> None:
-    options = {"native.address": "127.0.0.1:0", "chain.admission.rate": 100}
-    with pytest.raises(Fault, match="rate") as caught:
-        check(read(None, {}, options).settings)
-    assert (caught.value.reason, caught.value.field) == (Reason.SETTING_INVALID, "native.address")
-
-
 def test_the_example_in_deploy_sets_nothing_and_shows_every_setting_with_its_default(tmp_path: Path) -> None:
     text = (Path(__file__).parents[2] / "deploy" / "topnode.toml").read_text()
     as_it_is = layers.from_toml(NodeSettings, toml(tmp_path, text))
