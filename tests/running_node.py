@@ -128,6 +128,10 @@ class RunningNode:
         self._channels += 1
         return _channel(self.address if self._channels % 2 else self.started.streaming, credentials, name)
 
+    def streaming_channel(self) -> grpc.Channel:
+        """Open a connection to where streams are."""
+        return _channel(self.started.streaming, None, "")
+
     def resolve(
         self, identifier: str, channel: grpc.Channel | None = None, *, authoritative: bool = False
     ) -> pb.Answer:

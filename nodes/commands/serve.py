@@ -67,7 +67,7 @@ def top(**serving: Unpack[Serving]) -> None:
 
     A store is made where there is none. When all of the node serves, one line on standard output says so: in words,
     or with --json as a document with node, address, streaming, registry, admin, data, workers and pid. Everything
-    else is the log, on standard error. Options go over the environment (TOPNODE_SECTION__KEY), and that over the file.
+    else is the log, on standard error. Options overrule the environment (TOPNODE_SECTION__KEY), and that the file.
     """
     _serve("top", serving)
 

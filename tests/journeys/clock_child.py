@@ -47,6 +47,7 @@ async def main(seconds: float, data: Path, registry: str) -> None:
         "workers": 0,
         "admin": "127.0.0.1:0",
         "serving.address": "127.0.0.1:0",
+        "front.streaming": "127.0.0.1:0",
         "registry.address": "127.0.0.1:0",
         "upward.registry": registry,
         "upward.organisation": "A works",

@@ -270,6 +270,7 @@ class Many:
             "data": str(self._folder / name),
             "admin": "127.0.0.1:0",
             "serving.address": address,
+            "front.streaming": "127.0.0.1:0",
             "registry.address": "127.0.0.1:0",
         }
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items())

@@ -185,7 +185,7 @@ def test_told_to_stop_it_says_so_finishes_and_leaves_nothing(
     # The supervisor, the owner, the prober.
     assert len(pids) == (3 + workers if workers else 1)
     said: list[int] = []
-    with node.channel() as channel, ThreadPoolExecutor(1) as reader:
+    with node.streaming_channel() as channel, ThreadPoolExecutor(1) as reader:
         watch = channel.unary_stream(
             "/grpc.health.v1.Health/Watch",
             health_pb2.HealthCheckRequest.SerializeToString,
@@ -205,7 +205,7 @@ def test_told_to_stop_it_says_so_finishes_and_leaves_nothing(
 def call_in_flight(node: RunningNode) -> Iterator[None]:
     """A call that its caller does not end."""
     requests: SimpleQueue[reflection_pb2.ServerReflectionRequest | None] = SimpleQueue()
-    with node.channel() as channel:
+    with node.streaming_channel() as channel:
         answers = channel.stream_stream(
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
             reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -290,7 +290,12 @@ def test_a_port_that_a_stranger_has_is_refused_and_nothing_is_started(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as stranger:
         address = f"127.0.0.1:{stranger.getsockname()[1]}"
-        options = {"--listen": "serving.address", "--registry": "registry.address", "--admin": "admin"}
+        options = {
+            "--listen": "serving.address",
+            "--streaming": "front.streaming",
+            "--registry": "registry.address",
+            "--admin": "admin",
+        }
         for option, field in options.items():
             node = top_node(option, address, data=tmp_path / field, workers=workers, ready=False)
             assert node.wait_ended() == 1
