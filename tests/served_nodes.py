@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import cycle
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -21,6 +22,7 @@ from resolver.routes import Endpoint, Hosting, Prefix, Protocol
 from resolver.rpc.serving import ServingSettings
 from resolver.trust.operators import Operators
 from resolver.units import Duration
+from tests.services.ports import free_ports
 from tests.small_store import SmallStore
 
 RECURSIVE = Options(mode=Mode.RECURSIVE)
@@ -36,17 +38,23 @@ def delegated(prefix: str, holder: str, *endpoints: Endpoint) -> Prefix:
 
 
 class ServedNode:
-    """One node, and a client of it."""
+    """One node, and a client of each of its fronts."""
 
-    def __init__(self, port: int, store: SmallStore, registry: CollectorRegistry) -> None:
+    def __init__(self, port: int, streaming: str, store: SmallStore, registry: CollectorRegistry) -> None:
         self.port = port
         self.store = store
         self.client = Client(f"127.0.0.1:{port}")
+        self._clients = [self.client, Client(streaming)]
+        self._in_turn = cycle(self._clients)
         self._registry = registry
 
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+
     async def ask(self, *identifiers: str, options: Options = RECURSIVE) -> list[Answer | Reason]:
-        """Ask for recursion, and give answers, and reasons where there is none."""
-        answers = await self.client.resolve_batch(identifiers, options)
+        """Ask the two fronts in turn for recursion, and give answers, and reasons where there is none."""
+        answers = await next(self._in_turn).resolve_batch(identifiers, options)
         return [answer.reason if isinstance(answer, Fault) else answer for answer in answers]
 
     async def answer(self, identifier: str, options: Options = RECURSIVE) -> Answer:
@@ -71,19 +79,20 @@ async def served(
 ) -> AsyncIterator[ServedNode]:
     """Serve a node at this port of the loopback; what is in flight at the end is not waited for long."""
     registry, store = CollectorRegistry(), SmallStore(records, prefixes)
+    streaming = f"127.0.0.1:{free_ports(1)[0]}"
     settings = NodeSettings(
         node=name,
         serving=ServingSettings(address=f"127.0.0.1:{port}", drain_grace=Duration(0.2)),
-        front=FrontSettings(streaming="127.0.0.1:0"),
+        front=FrontSettings(streaming=streaming),
         federation=federation or FederationSettings(),
     )
     with tempfile.TemporaryDirectory() as folder:
         inside = inside_server(str(Path(folder) / "socket"), registry, Duration(0.2))
         resolver = Resolver(store, b"s" * 32, settings, Operators(), SystemClock(), registry)
         async with resolver.serving(inside):
-            node = ServedNode(port, store, registry)
+            node = ServedNode(port, streaming, store, registry)
             try:
                 yield node
             finally:
-                await node.client.close()
+                await node.close()
         await inside.stop()
