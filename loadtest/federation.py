@@ -1,8 +1,9 @@
 """What recursion costs, and what a child that is down costs others: `python -m loadtest.federation [--json FILE]`.
 
 A top node and a node that hosts the prefixes of 25 children run as real processes on one core, what asks them on the
-others. What is compared is measured in turns, and medians over the rounds are given. Children that are far away are
-the same node behind a proxy that is late.
+others. Promises are measured between grpcio fronts; what a hop takes between native ones is told beside them. What is
+compared is measured in turns, and medians over the rounds are given. Children that are far away are the same node
+behind a proxy that is late.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import uvloop
@@ -71,6 +73,10 @@ BATCH: Final = "/topnode.resolver.v1.ResolverService/BatchResolve"
 
 HOSTED: Final = "88.112"
 DEAD: Final = "88.113"
+NATIVE: Final = "88.114"
+"""A child that is asked at its native front, where it has one."""
+
+WITH_NATIVE: Final = MappingProxyType({"TOPNODE_NATIVE__ENABLED": "true"})
 FAR: Final = "88.2"
 """Children far away are 88.200 to 88.224."""
 
@@ -96,23 +102,26 @@ def main() -> None:
 
 async def measure(folder: Path, figures: Figures, tell: Callable[[str], None]) -> None:
     """Measure everything that needs nodes."""
-    await workload.build_store_of(
-        folder / "child", _records(_near() + _far()), _hosted(_near() + _far()), node="child"
-    )
-    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child") as child, _silent() as silent:
+    hosted = [*_near(), *_far(), NATIVE]
+    await workload.build_store_of(folder / "child", _records(hosted), _hosted(hosted), node="child")
+    with (
+        servers.node(folder / "child", workers=1, TOPNODE_NODE="child", **WITH_NATIVE) as child,
+        _silent() as silent,
+    ):
         async with _late(child.resolver, LATE) as late:
             await workload.build_store_of(
                 folder / "top",
                 _records([HOSTED]),
-                [*_hosted([HOSTED]), *_routed(child.resolver, late, silent)],
+                [*_hosted([HOSTED]), *_routed(child, late, silent)],
                 node="top",
             )
             forgetful = {"TOPNODE_FEDERATION__POSITIVE_FOR": "0s", "TOPNODE_FEDERATION__DEADLINE": "500ms"}
-            with servers.node(folder / "top", workers=1, **forgetful) as top, on_generator_cores():
+            with servers.node(folder / "top", workers=1, **forgetful, **WITH_NATIVE) as top, on_generator_cores():
                 place = _Place(child, top)
                 try:
                     tell("one more hop")
                     await place.hop(figures)
+                    await place.native_hop(figures)
                     tell("a batch over 25 children")
                     await place.batch(figures)
                     tell("a child that is dead")
@@ -137,10 +146,13 @@ class _Place:
         self._child = Loop(child.resolver, child.pids["worker-0"], connections=1)
         self._top = Loop(top.resolver, top.pids["worker-0"], connections=1)
         self._others = Loop(top.resolver, top.pids["worker-0"], connections=1)
+        self._natives = [
+            Loop(node.native, node.pids["worker-0"], connections=1) for node in (child, top) if node.native
+        ]
         self._hosted = [_call([name]) for name in _identifiers([HOSTED])]
 
     async def close(self) -> None:
-        for loop in (self._child, self._top, self._others):
+        for loop in (self._child, self._top, self._others, *self._natives):
             await loop.close()
 
     async def hop(self, figures: Figures) -> None:
@@ -161,6 +173,19 @@ class _Place:
         figures.notes["a lookup through the top, p50 in us"] = through * 1e6
         figures.notes["CPU of the top for one more hop, us"] = statistics.median(more[WARMING:]) * 1e6
         figures.bars.append(_ceiling("recursion adds, of a child's round trip", added, 1.3))
+
+    async def native_hop(self, figures: Figures) -> None:
+        """Tell what the same takes between native fronts, where there are some."""
+        if not self._natives:
+            return
+        calls = [_call([name]) for name in _identifiers([NATIVE])]
+        rounds = [
+            [(await loop.run(_again(calls), callers=1, seconds=1)).quantile(0.5) for loop in self._natives]
+            for _ in range(WARMING + ROUNDS)
+        ]
+        direct, through = (statistics.median(each) for each in zip(*rounds[WARMING:], strict=True))
+        figures.notes["between native fronts: a lookup at the child, p50 in us"] = direct * 1e6
+        figures.notes["between native fronts: a lookup through the top, p50 in us"] = through * 1e6
 
     async def batch(self, figures: Figures) -> None:
         """Compare a batch of 1,000 over 25 children with the part of one of them, all of them near, and all far."""
@@ -370,8 +395,9 @@ def _hosted(prefixes: Sequence[str]) -> list[Prefix]:
     return [Prefix(prefix, "child") for prefix in prefixes]
 
 
-def _routed(near: int, far: int, silent: int) -> Iterator[Prefix]:
-    for prefixes, port in ((_near(), near), (_far(), far), ([DEAD], silent)):
+def _routed(child: servers.Node, far: int, silent: int) -> Iterator[Prefix]:
+    ports = ((_near(), child.resolver), ([NATIVE], child.native or child.resolver), (_far(), far), ([DEAD], silent))
+    for prefixes, port in ports:
         for prefix in prefixes:
             endpoint = Endpoint(Protocol.GRPC, "127.0.0.1", port)
             yield Prefix(prefix, prefix, hosting=Hosting.DELEGATED, endpoints=(endpoint,))
