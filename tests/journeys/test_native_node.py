@@ -10,13 +10,14 @@ from contextlib import ExitStack, contextmanager
 import grpc
 import pytest
 
-from resolver.errors import Fault
+from resolver.errors import Fault, Reason
 from resolver.v1 import resolver_pb2 as pb
 from tests.journeys.conftest import TopNode
 from tests.running_node import RunningNode, wait_until
 from tests.topnode import topnode
 
 PREFIX = {"prefix": "88.111", "holder": "88.111"}
+NODE_INFO = "/topnode.resolver.v1.ResolverService/GetNodeInfo"
 CONNECTIONS = 12
 
 pytestmark = pytest.mark.needs("native-front")
@@ -93,6 +94,31 @@ async def test_a_killed_worker_is_started_again_and_service_goes_on(top_node: To
                 answer = node.resolve("88.111/SN-1", each)
             assert answer.outcome == pb.OUTCOME_FOUND
     wait_until(lambda: node.pids()["worker-0"] not in (0, killed) and node.conditions()["worker-0"] == "serving")
+    assert node.stop() == 0
+
+
+async def test_a_panic_in_a_call_ends_its_connection_and_is_told(top_node: TopNode) -> None:
+    node = top_node(workers=1, PLANTED_PANIC=NODE_INFO)
+    await node.load(PREFIX, row(1))
+    with channels(node) as (panicking, *others):
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = panicking.unary_unary(NODE_INFO)
+        with pytest.raises(grpc.RpcError) as ended:
+            call(b"", timeout=10)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        wait_until(lambda: outcomes(node, "88.111/SN-1", others) == {pb.OUTCOME_FOUND}, 10)
+    assert node.sample("topnode_native_panics_total") == 1
+    assert node.sample("topnode_supervisor_restarts_total") == 0
+
+
+def test_a_panic_where_connections_are_taken_ends_the_worker_which_is_started_again(top_node: TopNode) -> None:
+    """A process that hears nobody any more would be worse than none."""
+    node = top_node(workers=1, PLANTED_PANIC="accept")
+    before = node.pids()["worker-0"]
+    with pytest.raises(Fault) as refused:
+        node.resolve("88.111/SN-1")
+    assert refused.value.reason is Reason.NODE_UNREACHABLE
+    wait_until(lambda: node.pids()["worker-0"] not in (0, before) and node.conditions()["worker-0"] == "serving")
+    assert node.sample("topnode_supervisor_restarts_total") == 1
     assert node.stop() == 0
 
 

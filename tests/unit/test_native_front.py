@@ -423,7 +423,7 @@ def test_old_connections_are_told_to_go() -> None:
 
 
 def test_a_panic_ends_its_own_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOPNODE_FRONT_PANIC", ELSEWHERE)
+    monkeypatch.setenv("PLANTED_PANIC", ELSEWHERE)
     with running() as site, calling(site) as caller, calling(site) as other:
         assert other.call(ONE, field(b"88.1/a")) == answer_of(b"88.1/a")
         assert caller.refused(ELSEWHERE).code() is grpc.StatusCode.UNAVAILABLE

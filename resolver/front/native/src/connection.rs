@@ -167,7 +167,7 @@ impl Connection {
             let status = settings.refusals.of(Refusal::UnknownMethod);
             return drop(respond.send_response(status.response(), true));
         };
-        if settings.panic_path.as_deref() == Some(path) {
+        if settings.planted_panic.as_deref() == Some(path) {
             panic!("a panic was planted at this path");
         }
         let Heading { timeout, has_bad_timeout, encoding, metadata } = heading;

@@ -21,8 +21,8 @@ use crate::{replies, thread, tls};
 /// The front's thread answers at once; one that does not has ended.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The variable that names a path whose calls panic, for tests.
-const PANIC_VARIABLE: &str = "TOPNODE_FRONT_PANIC";
+/// The variable by which tests plant a panic: it names a path whose calls panic, or says `accept`. It is no setting.
+const PANIC_VARIABLE: &str = "PLANTED_PANIC";
 
 type GivenTls = (PyBackedBytes, PyBackedBytes, Option<PyBackedBytes>);
 
@@ -113,7 +113,7 @@ impl Front {
                 .map(|bound| Duration::try_from_secs_f64(bound / 1_000.0))
                 .collect::<Result<_, _>>()
                 .map_err(|error| PyValueError::new_err(error.to_string()))?,
-            panic_path: std::env::var(PANIC_VARIABLE).ok(),
+            planted_panic: std::env::var(PANIC_VARIABLE).ok(),
         };
         let tls = tls.map(|(chain, key, client_ca)| configuration(&chain, &key, client_ca.as_deref())).transpose()?;
         let listening = Listening::bind(address)?;

@@ -125,6 +125,9 @@ pub async fn listen(listening: Listening, engine: Rc<RefCell<Engine>>) -> io::Re
 }
 
 fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>) {
+    if engine.borrow().settings.planted_panic.as_deref() == Some("accept") {
+        panic!("a panic was planted where connections are taken");
+    }
     let ip = address.ip().to_canonical();
     let Some(place) = Place::take(engine, Some(ip)) else { return };
     // An answer waits for nothing: they are gathered here already.

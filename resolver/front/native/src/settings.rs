@@ -168,5 +168,5 @@ pub struct Settings {
     pub spellings: usize,
     pub latency_bounds: Vec<Duration>,
     /// The path whose calls panic: planted by tests to see that only their connection ends.
-    pub panic_path: Option<String>,
+    pub planted_panic: Option<String>,
 }

@@ -1,8 +1,10 @@
 //! The one thread of a front: it owns everything that answers calls.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -43,12 +45,14 @@ pub fn start(
 async fn run(engine: Rc<RefCell<Engine>>, listening: Listening) {
     let crossing = Arc::clone(&engine.borrow().crossing);
     engine.borrow_mut().catch_up();
-    let listener = spawn_local(listen(listening, Rc::clone(&engine))).abort_handle();
+    let listening = listen(listening, Rc::clone(&engine));
+    let listener = spawn_local(vital(async { listening.await.expect("a socket that listens can be waited for") }));
+    let listener = listener.abort_handle();
     loop {
         engine.borrow_mut().catch_up();
         let drains = std::mem::take(&mut engine.borrow_mut().drains);
         for each in drains {
-            spawn_local(drain(Rc::clone(&engine), each, listener.clone()));
+            spawn_local(vital(drain(Rc::clone(&engine), each, listener.clone())));
         }
         if engine.borrow().is_over {
             listener.abort();
@@ -71,6 +75,16 @@ async fn drain(engine: Rc<RefCell<Engine>>, drain: Drain, listener: AbortHandle)
     emptied(&engine, CLOSING).await;
     // Whoever waits may have given up.
     let _ = drain.done.send(());
+}
+
+/// Work without which the front is deaf: where it panics the process ends. By itself tokio would go on without it.
+async fn vital<F: Future>(work: F) -> F::Output {
+    let mut work = pin!(work);
+    poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
+        Ok(polled) => polled,
+        Err(_) => std::process::abort(),
+    })
+    .await
 }
 
 async fn emptied(engine: &Rc<RefCell<Engine>>, within: Duration) {
