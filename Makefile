@@ -24,7 +24,7 @@ test: $(VENV)/.dev $(NATIVE) ## all tests that this machine can run; what it can
 	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 check: lint types drift $(NATIVE) ## what CI runs: lint, types, drift, and all tests with every service required
-	CI=true $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	CI=true $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=40 --durations-min=5
 
 lint: $(VENV)/.dev ## ruff, the import arrow, buf
 	$(BIN)/ruff format --check .
