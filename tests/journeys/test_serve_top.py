@@ -66,6 +66,8 @@ def assert_service_goes_on(node: RunningNode, identifier: str) -> None:
         try:
             answer = node.resolve(identifier)
         except Fault:
+            # Until the system has taken all of that process down, connections still go to it.
+            time.sleep(0.2)
             answer = node.resolve(identifier)
         assert answer.outcome == pb.OUTCOME_FOUND
 
