@@ -31,6 +31,17 @@ class Transport(Struct, frozen=True, kw_only=True):
     p99_ms: float
 
 
+class Compared(Struct, frozen=True):
+    """A server beside others: microseconds of its CPU for a call, by how many ask; medians over the rounds.
+
+    `ratios` are how many times those of the first server they are: medians of the rounds' ratios, measured in turns.
+    """
+
+    server: str
+    costs: dict[str, float]
+    ratios: dict[str, float]
+
+
 class Bar(Struct, frozen=True, kw_only=True):
     """A promise: what was measured, and where it must lie.
 
@@ -61,8 +72,11 @@ class Figures(Struct, kw_only=True):
 
     machine: str = f"{platform.machine()}, Python {platform.python_version()}"
     transport: list[Transport] = []
+    compared: list[Compared] = []
     bars: list[Bar] = []
     notes: dict[str, float] = {}
+    left_out: list[str] = []
+    """What was not measured, and why."""
 
     def scale(self, slowness: float) -> None:
         """Hold absolute promises against what this machine can do, which is so many times as slow."""
@@ -78,9 +92,13 @@ class Figures(Struct, kw_only=True):
         """Print them as tables."""
         if self.transport:
             console.print(self._transport_table())
+        if self.compared:
+            console.print(self._compared_table())
         console.print(self._bar_table())
         for name, figure in self.notes.items():
             console.print(f"{name}: {figure:,.4g}")
+        for sentence in self.left_out:
+            console.print(f"[yellow]Left out:[/] {sentence}")
 
     def _transport_table(self) -> Table:
         table = Table(title="CPU of the serving process for each identifier", title_justify="left")
@@ -99,6 +117,18 @@ class Figures(Struct, kw_only=True):
                 f"{row.p50_ms:.2f}",
                 f"{row.p99_ms:.2f}",
             )
+        return table
+
+    def _compared_table(self) -> Table:
+        first = self.compared[0]
+        table = Table(title="CPU of the server for a call, in microseconds", title_justify="left")
+        table.add_column("server")
+        for shape in first.costs:
+            table.add_column(shape, justify="right")
+            table.add_column("times", justify="right")
+        for row in self.compared:
+            cells = [(f"{cost:.2f}", f"{row.ratios[shape]:.2f}") for shape, cost in row.costs.items()]
+            table.add_row(row.server, *(cell for pair in cells for cell in pair))
         return table
 
     def _bar_table(self) -> Table:

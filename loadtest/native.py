@@ -1,47 +1,65 @@
-"""The native front beside the grpcio one: `python -m loadtest.native [--json FILE]`.
+"""The native front beside the grpcio one, and beside bare echoes: `python -m loadtest.native [--json FILE]`.
 
-One node, whose resolver serves at both, is pinned to one core; h2load (Debian's nghttp2-client) asks from the others
-in turns, and medians of the CPU that the resolver used are given. Many identifiers are asked for in batches, by a
-generator of our own. Absolute bounds are scaled by what a call of the bare echo costs here (`machine`).
+One node, whose resolver serves at both fronts, is pinned to one core, and so is whatever it is compared with; h2load
+(Debian's nghttp2-client) asks from the others, all servers in turns, and medians of the CPU that each used are given.
+Many identifiers are asked for in batches, by a generator of our own; a different identifier with each call, which is
+what a miss needs (`misses`), by a program in Rust. Where cargo or go is missing, what needs it is left out, and that
+is said. Idle connections are counted in memory (`idle`).
+
+Absolute bounds are scaled by what a call of the bare echo of grpcio costs here (`machine`), which is measured before
+everything and after it: where the two differ much, the machine was not quiet, and the figures say little.
 """
 
 import argparse
 import asyncio
-import re
+import resource
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+import grpc
 import uvloop
 from msgspec import Struct
 from rich.console import Console
 
 from deploy import certificates
-from loadtest import machine, servers, workload
-from loadtest.cores import cpu_seconds, on_generator_cores
+from loadtest import h2load, idle, machine, misses, programs, servers, workload
+from loadtest.cores import on_generator_cores
 from loadtest.driver import Loop
-from loadtest.figures import Bar, Figures
-from resolver.front.core import SERVICE
+from loadtest.figures import Bar, Compared, Figures
+from loadtest.h2load import Shape
+from loadtest.machine import Machine
+from loadtest.programs import RESOLVE, Programs, Server
 
-RECORDS: Final = 20_000
 HOT: Final = 1_000
 """Records that are asked for again and again in batches."""
 
 ROUNDS: Final = 5
-SHAPES: Final = ((8, 16, 100_000, 3.5, 30), (50, 20, 100_000, 3.5, 30), (10, 1, 40_000, 9.0, 12))
-"""Connections, streams of each, calls of a round; microseconds that a hit may take; of grpcio's at least so many."""
+SHAPES: Final = (
+    (Shape(8, 16, 100_000), 3.5, 30),
+    (Shape(50, 20, 100_000), 3.5, 30),
+    (Shape(10, 1, 40_000), 9.0, 12),
+)
+"""Microseconds that a hit may take; of grpcio's at least so many."""
 
 GRPCIO_SHARE: Final = 20
-"""The grpcio front gets so many times fewer calls, to take about as long."""
+"""Servers on grpcio get so many times fewer calls, to take about as long."""
 
 IDENTIFIERS: Final = 5e6
 """Of a batch of 1,000 from the cache, a second of one core."""
+
+MISS: Final = 8.0
+"""Microseconds that a miss may take beyond the store's own cost (`misses`)."""
+
+IDLE_KIB: Final = 20.0
+"""Of memory, for a connection on which nothing happens."""
+
+NO_REDIS: Final = "there is no redis-server (sudo apt-get install redis-server): misses that Redis answers."
 
 
 def main() -> None:
@@ -49,10 +67,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="loadtest.native", description=__doc__)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     arguments = parser.parse_args()
-    if shutil.which("h2load") is None:
+    if not h2load.is_there():
         sys.exit("h2load is needed: sudo apt-get install nghttp2-client")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # For the idle connections, on both of their ends.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     console = Console()
-    with tempfile.TemporaryDirectory(prefix="topnode-native-") as folder, console.status("the bare echo") as status:
+    with tempfile.TemporaryDirectory(prefix="topnode-native-") as folder, console.status("building") as status:
         figures = _measure(Path(folder), status.update)
     figures.show(console)
     if arguments.json:
@@ -61,77 +82,119 @@ def main() -> None:
 
 
 def _measure(folder: Path, tell: Callable[[str], None]) -> Figures:
-    here = uvloop.run(machine.measure())
-    figures = Figures(notes={"bare echo, CPU us a call": here.echo * 1e6})
-    asyncio.run(workload.build_store(folder / "store", RECORDS))
-    certificate = _certificate(folder)
-    body = folder / "request"
-    (call,) = workload.unary([workload.identifier(7)])
-    body.write_bytes(b"\0" + len(call.request).to_bytes(4, "big") + call.request)
-    with _node(folder / "store") as plain:
-        _hits(plain, body, figures, tell)
-        tell("batches of 1,000")
-        _batches(plain, figures)
-    with _node(folder / "store", **certificate) as secured:
-        tell("over TLS")
-        _secured(secured, body, figures)
-    figures.scale(here.slowness)
+    built = programs.built()
+    figures = Figures(left_out=built.left_out)
+    tell("the bare echo")
+    before = uvloop.run(machine.measure())
+    tell("a store")
+    asyncio.run(workload.build_store(folder / "store", misses.RECORDS))
+    _fronts(folder, built, figures, tell)
+    if built.has_rust:
+        _misses(folder, built, figures, tell)
+    tell("the bare echo again")
+    after = uvloop.run(machine.measure())
+    figures.notes |= {
+        "bare echo of grpcio before everything, CPU us a call": before.echo * 1e6,
+        "and after it": after.echo * 1e6,
+    }
+    figures.scale(Machine((before.echo + after.echo) / 2).slowness)
     return figures
 
 
+def _fronts(folder: Path, built: Programs, figures: Figures, tell: Callable[[str], None]) -> None:
+    """Measure what the fronts can do with what is in memory."""
+    certificate = _certificate(folder)
+    (call,) = workload.unary([workload.identifier(7)])
+    message = folder / "request"
+    message.write_bytes(programs.framed([call.request]))
+    with _node(folder / "store") as plain:
+        answer = _answer(plain, call.request)
+        _side_by_side(plain, built, folder, message, answer, figures, tell)
+        tell("batches of 1,000")
+        _batches(plain, figures)
+        tell("idle connections")
+        figures.bars.append(_idle("an idle connection, memory", idle.measure(plain.pid, plain.native, call.request)))
+    with _node(folder / "store", **certificate) as secured:
+        tell("over TLS")
+        _secured(secured, message, figures)
+        tell("idle connections over TLS")
+        authorities = folder / "ca" / "authority.pem"
+        kept = idle.measure(secured.pid, secured.native, call.request, authorities)
+        figures.bars.append(_idle("an idle connection over TLS, memory", kept))
+
+
 class _Place(Struct, frozen=True):
-    """A resolver, the ports of its two fronts, and whether they speak TLS."""
+    """A resolver, and the ports of its two fronts."""
 
     pid: int
     native: int
     grpcio: int
-    is_secured: bool = False
-
-    def cost(self, port: int, body: Path, *, connections: int, streams: int, calls: int) -> float:
-        """Give the microseconds of CPU that the resolver takes for a call.
-
-        Raises:
-            RuntimeError: calls failed.
-        """
-        before = cpu_seconds(self.pid)
-        scheme = "https" if self.is_secured else "http"
-        command = ["h2load", f"--requests={calls}", f"--clients={connections}", f"--max-concurrent-streams={streams}"]
-        command += [f"--data={body}", "--header=content-type: application/grpc", "--header=te: trailers"]
-        with on_generator_cores():
-            ran = subprocess.run(
-                [*command, f"{scheme}://127.0.0.1:{port}/{SERVICE}/Resolve"],
-                capture_output=True,
-                check=True,
-                text=True,
-                timeout=120,
-            )
-        used = cpu_seconds(self.pid) - before
-        succeeded = re.search(r"(\d+) succeeded", ran.stdout)
-        if succeeded is None or int(succeeded[1]) != calls:
-            raise RuntimeError(ran.stdout)
-        return used / calls * 1e6
 
 
-def _hits(place: _Place, body: Path, figures: Figures, tell: Callable[[str], None]) -> None:
-    for connections, streams, calls, bound, least in SHAPES:
-        shape = f"{connections}x{streams}"
-        tell(f"hits, {shape}")
-        native, ratios = [], []
-        for _ in range(ROUNDS):
-            fast = place.cost(place.native, body, connections=connections, streams=streams, calls=calls)
-            few = calls // GRPCIO_SHARE
-            slow = place.cost(place.grpcio, body, connections=connections, streams=streams, calls=few)
-            native.append(fast)
-            ratios.append(slow / fast)
+class _Side(Struct, frozen=True):
+    """A server that is compared with others: `share` is how many times less often it is asked."""
+
+    name: str
+    server: Server
+    path: str = RESOLVE
+    share: int = 1
+
+
+def _side_by_side(
+    place: _Place,
+    built: Programs,
+    folder: Path,
+    message: Path,
+    answer: bytes,
+    figures: Figures,
+    tell: Callable[[str], None],
+) -> None:
+    """Ask all servers for the same by turns: the fronts, and echoes that have the answer in memory."""
+    native = _Side("native front, hit", Server(place.pid, place.native))
+    grpcio = _Side("grpcio front, hit", Server(place.pid, place.grpcio), share=GRPCIO_SHARE)
+    with ExitStack() as stack:
+        file = folder / "answer"
+        file.write_bytes(programs.framed([answer]))
+        sides = [native]
+        sides += [_Side(name, stack.enter_context(built.echo(echo, file))) for echo, name in built.echoes.items()]
+        port, pid = stack.enter_context(servers.echo())
+        path = f"/topnode.Echo/{len(answer)}"
+        sides += [_Side("bare echo, grpcio", Server(pid, port), path, GRPCIO_SHARE), grpcio]
+        found = {shape: _rounds(sides, shape, message, tell) for shape, _, _ in SHAPES}
+    figures.compared = [_compared(side.name, native.name, found) for side in sides]
+    hits, slow = figures.compared[0], figures.compared[-1]
+    for shape, bound, least in SHAPES:
         figures.bars += [
-            _ceiling(f"a hit, {shape}, CPU us", statistics.median(native), bound),
+            _ceiling(f"a hit, {shape}, CPU us", hits.costs[str(shape)], bound),
             Bar(
                 name=f"grpcio's CPU of it, {shape}, times",
-                measured=statistics.median(ratios),
+                measured=slow.ratios[str(shape)],
                 bound=least,
                 is_floor=True,
             ),
         ]
+
+
+def _rounds(
+    sides: Sequence[_Side], shape: Shape, message: Path, tell: Callable[[str], None]
+) -> dict[str, list[float]]:
+    """Give what a call cost each server, round after round."""
+    costs: dict[str, list[float]] = {side.name: [] for side in sides}
+    for number in range(1, ROUNDS + 1):
+        for side in sides:
+            tell(f"{side.name}, {shape}, round {number} of {ROUNDS}")
+            costs[side.name].append(
+                h2load.cost(side.server, message, shape, path=side.path, share=side.share),
+            )
+    return costs
+
+
+def _compared(name: str, first: str, found: dict[Shape, dict[str, list[float]]]) -> Compared:
+    ratios = {
+        str(shape): statistics.median(own / theirs for own, theirs in zip(costs[name], costs[first], strict=True))
+        for shape, costs in found.items()
+    }
+    return Compared(name, {str(shape): statistics.median(costs[name]) for shape, costs in found.items()}, ratios)
 
 
 def _batches(place: _Place, figures: Figures) -> None:
@@ -158,14 +221,35 @@ def _batches(place: _Place, figures: Figures) -> None:
     )
 
 
-def _secured(place: _Place, body: Path, figures: Figures) -> None:
-    connections, streams, calls, *_ = SHAPES[0]
-    costs = [
-        place.cost(place.native, body, connections=connections, streams=streams, calls=calls) for _ in range(ROUNDS)
-    ]
-    plain = next(bar.measured for bar in figures.bars if bar.name.startswith("a hit, 8x16"))
-    more = statistics.median(costs) - plain
-    figures.bars.append(_ceiling("a hit over TLS, 8x16, more than a plain one, CPU us", more, 0.5))
+def _secured(place: _Place, message: Path, figures: Figures) -> None:
+    shape, *_ = SHAPES[0]
+    server = Server(place.pid, place.native)
+    costs = [h2load.cost(server, message, shape, scheme="https") for _ in range(ROUNDS)]
+    more = statistics.median(costs) - figures.compared[0].costs[str(shape)]
+    figures.bars.append(_ceiling(f"a hit over TLS, {shape}, more than a plain one, CPU us", more, 0.5))
+
+
+def _misses(folder: Path, built: Programs, figures: Figures, tell: Callable[[str], None]) -> None:
+    tell("misses, from LMDB")
+    _missed("LMDB", misses.from_lmdb(built, folder, folder / "store"), figures)
+    if shutil.which("redis-server") is None:
+        figures.left_out.append(NO_REDIS)
+        return
+    tell("misses, from Redis")
+    _missed("Redis", misses.from_redis(built, folder, folder / "store"), figures)
+
+
+def _missed(source: str, missed: misses.Missed, figures: Figures) -> None:
+    shape = f"{misses.CONNECTIONS}x{misses.STREAMS}"
+    figures.bars.append(
+        _ceiling(f"a miss, {shape}, from {source}, beyond the store's own cost, CPU us", missed.beyond, MISS)
+    )
+    figures.notes |= {
+        f"a miss from {source}, CPU us": missed.lookup,
+        f"of it {source}'s own": missed.store,
+        f"identifiers asked of {source} at once": missed.batch,
+        f"99 of 100 misses from {source} were answered within, us": missed.p99_us,
+    }
 
 
 @contextmanager
@@ -174,7 +258,13 @@ def _node(store: Path, **settings: str) -> Iterator[_Place]:
     with servers.node(store, workers=1, **native, **settings) as node:
         if not node.native:
             sys.exit("there is no native front here: make native")
-        yield _Place(node.pids["worker-0"], node.native, node.resolver, is_secured=bool(settings))
+        yield _Place(node.pids["worker-0"], node.native, node.resolver)
+
+
+def _answer(place: _Place, request: bytes) -> bytes:
+    with grpc.insecure_channel(f"127.0.0.1:{place.native}") as channel:
+        send: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(RESOLVE)
+        return send(request, timeout=10)
 
 
 def _certificate(folder: Path) -> dict[str, str]:
@@ -187,6 +277,10 @@ def _certificate(folder: Path) -> dict[str, str]:
 
 def _ceiling(name: str, measured: float, bound: float) -> Bar:
     return Bar(name=name, measured=measured, bound=bound, is_floor=False, is_absolute=True)
+
+
+def _idle(name: str, octets: float) -> Bar:
+    return Bar(name=name, measured=octets / 1_024, bound=IDLE_KIB, is_floor=False, unit="KiB")
 
 
 if __name__ == "__main__":

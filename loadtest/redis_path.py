@@ -49,6 +49,9 @@ ROUNDS: Final = 7
 WARMING: Final = 1
 """Rounds before those that count."""
 
+FEW: Final = 1_600
+"""Entries of a memory cache that leaves nearly everything to Redis."""
+
 Fetch = Callable[[Sequence[bytes]], Awaitable[Sequence[bytes | None]]]
 
 
@@ -192,7 +195,7 @@ async def measure(path: Path, address: str) -> Measured:
     place = Place(reader, address)
     host, port = address.split(":")
     async with place.open(), Redis(host=host, port=int(port), protocol=2) as client:
-        small, records = await place.chain(entries=1_600)
+        small, records = await place.chain(entries=FEW)
         large, _ = await place.chain(entries=4 * RECORDS)
         await _fill(records, batches)
         plain = [b"{topnode}" + name for name in names]

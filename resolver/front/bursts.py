@@ -1,7 +1,7 @@
 """The Python side of a native front: what that cannot answer itself comes here in bursts, and goes back in bursts.
 
-One look takes up to a thousand requests. Plain questions of one caller are put together into one query, whichever of
-its calls they came with: so a burst costs the chain what a batch costs.
+One look takes up to a thousand requests. Plain questions of one asker are put together into one query, whichever of
+its connections and calls they came with: so a burst costs the chain what a batch costs.
 """
 
 import asyncio
@@ -106,20 +106,25 @@ class Bursts:
             await asyncio.wait(tuple(self._tasks))
 
     def _look(self) -> None:
-        """Take what waits and begin to answer it: what one caller asks plainly together, the rest one by one."""
-        now = self._monotonic()
-        plain: dict[tuple[str, bytes], list[_Question]] = {}
+        """Take what waits and begin to answer it: what one asker asks plainly together, the rest one by one."""
+        now, methods = self._monotonic(), self._methods
+        plain: dict[Asker, list[_Question]] = {}
+        last: tuple[str, bytes | None] | None = None
+        questions: list[_Question] = []
         for token, number, wanted, left, peer, identity, metadata in self._front.take(TAKEN_AT_ONCE):
-            question = _Question(token, self._methods[number], now + left / 1_000)
-            who = peer, identity or b""
             if isinstance(wanted, bytes):
+                question = _Question(token, methods[number], now + left / 1_000)
+                who = peer, identity or b""
                 self._do((question,), partial(self._whole, wanted, partial(self._asker, who, metadata)))
-            else:
-                question.wanted = wanted
-                plain.setdefault(who, []).append(question)
-        for who, questions in plain.items():
+                continue
+            if (peer, identity) != last:
+                # What one connection asks stands together, and all connections of an asker go together.
+                last = peer, identity
+                questions = plain.setdefault(asker_at(peer, identity or b""), [])
+            questions.append(_Question(token, methods[number], now + left / 1_000, wanted))
+        for asker, questions in plain.items():
             for some in _queries(questions):
-                self._do(some, partial(self._plain, asker_at(*who)))
+                self._do(some, partial(self._plain, asker))
 
     def _do(self, questions: "Sequence[_Question]", work: "Work") -> None:
         task = asyncio.get_running_loop().create_task(self._answer(questions, work))
@@ -167,8 +172,12 @@ class Bursts:
 
     async def _plain(self, asker: Asker, questions: "Sequence[_Question]") -> list[Reply]:
         wanted = [identifier for question in questions for _, identifier in question.wanted]
-        answers = await self._core.ready(wanted, max(each.deadline for each in questions), asker)
+        answers = await self._core.ready(wanted, max([each.deadline for each in questions]), asker)
         frames = self._frames(wanted, answers)
+        if len(wanted) == len(questions) and FAULT not in [ready.outcome for ready in answers]:
+            # As nearly all are: each call wants one identifier, and gets it.
+            pairs = zip(questions, frames, strict=True)
+            return [(each.token, 0, [(each.wanted[0][0], frame)], "", []) for each, frame in pairs]
         replies: list[Reply] = []
         place = 0
         for question in questions:
@@ -181,22 +190,26 @@ class Bursts:
 
     def _frames(self, wanted: Sequence[bytes], answers: Sequence[Ready]) -> list[Frame]:
         """Say of each answer whether the front may keep it: if nothing has changed since it was read."""
-        now, sequence, scope = self._monotonic(), self._sequence(), self._routes.scope
+        now, sequence, generation = self._monotonic(), self._sequence(), self._routes.generation
         keys = self._keys.keys(wanted).keys
         frames: list[Frame] = []
         for key, ready in zip(keys, answers, strict=True):
             left = ready.expires - now
-            if left <= 0 or scope(key.partition(b"/")[0]).epoch != ready.epoch:
-                frames.append((ready.frame, 0, b"", ready.outcome, 0, 0, ready.tag))
-            else:
+            # An answer of this generation has been compared already.
+            if left > 0 and (ready.generation == generation or self._has_epoch_of(key, ready)):
                 frames.append((ready.frame, int(left * 1_000), key, ready.outcome, ready.as_of, sequence, ready.tag))
+            else:
+                frames.append((ready.frame, 0, b"", ready.outcome, 0, 0, ready.tag))
         return frames
 
+    def _has_epoch_of(self, key: bytes, ready: Ready) -> bool:
+        return self._routes.scope(key.partition(b"/")[0]).epoch == ready.epoch
 
-class _Question(Struct):
+
+class _Question(Struct, gc=False):
     """A call: until when it waits, and where it is plain, the identifiers that it wants with their positions.
 
-    `beside` goes back beside the answer, or beside the fault.
+    `beside` goes back beside the answer, or beside the fault. One is made for each call; nothing here forms a cycle.
     """
 
     token: int
