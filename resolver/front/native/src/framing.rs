@@ -5,7 +5,7 @@ use std::io::Read;
 use std::rc::Rc;
 
 use bytes::{Buf, Bytes, BytesMut};
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 
 use crate::settings::Refusal;
 
@@ -160,11 +160,13 @@ pub fn unpacked(inbound: Inbound, encoding: Encoding, most: usize) -> Result<Byt
         Encoding::Gzip => {}
     }
     let mut octets = Vec::new();
+    let mut packed = &inbound.octets[..];
     let bound = most as u64 + 1;
-    match GzDecoder::new(inbound.octets.reader()).take(bound).read_to_end(&mut octets) {
+    match GzDecoder::new(&mut packed).take(bound).read_to_end(&mut octets) {
         Ok(length) if length > most => Err(Refusal::TooLarge),
-        Ok(_) => Ok(octets.into()),
-        Err(_) => Err(Refusal::MalformedFrame),
+        // What stands behind would be lost: it is no message, as with grpcio.
+        Ok(_) if packed.is_empty() => Ok(octets.into()),
+        _ => Err(Refusal::MalformedFrame),
     }
 }
 
@@ -226,18 +228,30 @@ mod tests {
         assert_eq!(budget.taken(), 0);
     }
 
+    fn pack(octets: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(octets).expect("a vector takes everything");
+        encoder.finish().expect("a vector takes everything")
+    }
+
+    fn inbound(octets: Vec<u8>) -> Inbound {
+        Inbound { is_compressed: true, octets: octets.into() }
+    }
+
     #[test]
     fn compressed_messages_are_bounded_by_what_they_hold() {
-        let pack = |octets: &[u8]| {
-            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-            encoder.write_all(octets).expect("a vector takes everything");
-            Bytes::from(encoder.finish().expect("a vector takes everything"))
-        };
-        let inbound = |octets: Bytes| Inbound { is_compressed: true, octets };
         assert_eq!(unpacked(inbound(pack(b"abc")), Encoding::Gzip, 64), Ok(Bytes::from_static(b"abc")));
         assert_eq!(unpacked(inbound(pack(&[0; 65])), Encoding::Gzip, 64), Err(Refusal::TooLarge));
         assert_eq!(unpacked(inbound(pack(b"abc")), Encoding::Unknown, 64), Err(Refusal::Compressed));
         assert_eq!(unpacked(inbound(pack(b"abc")), Encoding::Identity, 64), Err(Refusal::MalformedFrame));
-        assert_eq!(unpacked(inbound(Bytes::from_static(b"abc")), Encoding::Gzip, 64), Err(Refusal::MalformedFrame));
+        assert_eq!(unpacked(inbound(b"abc".to_vec()), Encoding::Gzip, 64), Err(Refusal::MalformedFrame));
+    }
+
+    #[test]
+    fn nothing_stands_behind_what_is_compressed() {
+        for behind in [&pack(b"def")[..], b"\0"] {
+            let octets = [&pack(b"abc")[..], behind].concat();
+            assert_eq!(unpacked(inbound(octets), Encoding::Gzip, 64), Err(Refusal::MalformedFrame));
+        }
     }
 }
