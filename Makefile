@@ -8,11 +8,12 @@ PROTOS := $(wildcard proto/*/v1/*.proto)
 CARGO  := $(shell command -v cargo)
 NATIVE := $(if $(CARGO),$(VENV)/.native)
 CRATE  := resolver/front/native
+BUILT  := $(CURDIR)/build/native
 GO      = $(or $(shell command -v go),/usr/local/go/bin/go)
 SITE    = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types drift bench native cluster cassandra h2spec proto lock baseline clean
+.PHONY: help demo test check lint style crate types drift bench native fuzz cluster cassandra h2spec proto lock baseline clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,16 +24,30 @@ demo: $(VENV)/.run ## a node with a million registrations, and nodes below it th
 test: $(VENV)/.dev $(NATIVE) ## all tests that this machine can run; what it cannot is listed at the end
 	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
-check: lint types drift $(NATIVE) ## what CI runs: lint, types, drift, and all tests with every service required
+check: $(NATIVE) lint types drift ## what CI runs: lint, types, drift, and all tests with every service required
 	CI=true $(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder --durations=40 --durations-min=5
 
-lint: $(VENV)/.dev ## ruff, the import arrow, buf
+lint: style $(if $(CARGO),crate) ## ruff, the import arrow, buf; where cargo is, its fmt and clippy
+
+style: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory build/proto-deps
 	$(BIN)/buf lint
 	$(BIN)/buf breaking proto --against proto/baseline.binpb
+
+# Told what maturin tells PyO3, and built where the wheel is: what was compiled for one is not compiled for the other.
+crate: PYO3 = $(addprefix PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CONFIG_FILE=,$(firstword $(shell ls $(BUILT)/maturin/*.txt 2>/dev/null)))
+crate:
+	cargo fmt --check --manifest-path $(CRATE)/Cargo.toml
+	cargo fmt --check --manifest-path $(CRATE)/fuzz/Cargo.toml
+	$(PYO3) CARGO_TARGET_DIR=$(BUILT) cargo clippy --quiet --locked --release --all-targets --manifest-path $(CRATE)/Cargo.toml -- -D warnings
+
+# Cargo builds one thing at a time.
+ifneq ($(filter check,$(MAKECMDGOALS)),)
+crate: | $(NATIVE)
+endif
 
 types: $(VENV)/.dev ## mypy, strict
 	$(BIN)/mypy
@@ -48,6 +63,10 @@ bench: $(VENV)/.dev $(NATIVE) ## benchmarks: tables here, JSON in build/bench*.j
 	$(BIN)/python -m loadtest.ring --json build/bench-ring.json
 
 native: $(VENV)/.native ## the native front (needs cargo; test, check and bench build it where that is)
+
+fuzz: export FUZZ_SECONDS := $(or $(FUZZ_SECONDS),60)
+fuzz: ## fuzz what the native front reads, each target for FUZZ_SECONDS (60); needs cargo and a C++ compiler
+	$(CRATE)/fuzz/run $(TARGET)
 
 cluster: $(VENV)/.run ## Redis, Cassandra and a top-level node on this machine, until Ctrl-C
 	$(BIN)/python -m deploy.cluster
@@ -99,6 +118,6 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 $(VENV)/.native: $(wildcard $(CRATE)/src/*.rs) $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock $(CRATE)/requirements.lock | $(VENV)/.dev
 	@command -v cargo >/dev/null || { echo "the native front needs cargo (https://rustup.rs)"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(CRATE)/requirements.lock
-	PATH="$(CURDIR)/$(BIN):$$PATH" CARGO_TARGET_DIR=$(CURDIR)/build/native $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+	PATH="$(CURDIR)/$(BIN):$$PATH" CARGO_TARGET_DIR=$(BUILT) $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
 	  --no-build-isolation --force-reinstall ./$(CRATE)
 	@touch $@

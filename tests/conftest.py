@@ -63,6 +63,7 @@ def own_mounts() -> tuple[str, ...]:
 
 
 SERVICES: Final = {
+    "cargo": Service(lambda: shutil.which("cargo") is not None, "install Rust (https://rustup.rs)"),
     "cassandra": Service(
         programs.has_cassandra, "sudo apt-get install openjdk-17-jdk-headless maven && make cassandra"
     ),

@@ -4,6 +4,8 @@
 //! What an identifier means, and everything that can be wrong with a request, is known in Python.
 
 #![forbid(unsafe_code)]
+// Tests and fuzzing are of what knows nothing of Python: they need no interpreter to be linked with.
+#![cfg_attr(any(test, fuzzing), allow(dead_code, reason = "what only the side of Python uses is idle there"))]
 
 mod alarms;
 mod answers;
@@ -14,12 +16,14 @@ mod crossing;
 mod engine;
 mod flights;
 mod framing;
+#[cfg(not(any(test, fuzzing)))]
 mod front;
 mod identity;
 mod listener;
 mod marks;
 mod metadata;
 mod queues;
+#[cfg(not(any(test, fuzzing)))]
 mod replies;
 mod request;
 mod settings;
@@ -30,9 +34,16 @@ mod tls;
 mod transport;
 mod upkeep;
 
+/// What is fuzzed: the crate in `fuzz/` is this one with an engine instead of Python. Its seeds are tests here.
+#[cfg(any(test, fuzzing))]
+#[path = "../fuzz/targets/mod.rs"]
+pub mod targets;
+
+#[cfg(not(any(test, fuzzing)))]
 use pyo3::prelude::*;
 
 /// A gRPC front that answers out of its own cache and hands everything else to Python.
+#[cfg(not(any(test, fuzzing)))]
 #[pymodule]
 mod topnode_front {
     #[pymodule_export]

@@ -161,7 +161,7 @@ async fn serve(io: Io, address: String, identity: Option<Vec<u8>>, place: Place)
     }
 }
 
-fn http2(settings: &Settings) -> h2::server::Builder {
+pub fn http2(settings: &Settings) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     builder
         .max_concurrent_streams(settings.streams)

@@ -1,0 +1,95 @@
+//! What is fuzzed: functions that take any bytes, and panic where a promise is broken.
+//!
+//! Each reads its input as it likes; what `seeds/` and `finds/` hold is replayed by this crate's own tests.
+
+mod certificates;
+mod connection;
+mod framing;
+mod metadata;
+mod requests;
+mod unpacking;
+
+pub use certificates::certificates;
+pub use connection::connection;
+pub use framing::framing;
+pub use metadata::metadata;
+pub use requests::requests;
+pub use unpacking::unpacking;
+
+/// An input that is taken piece by piece. What is not there is zeros, or less.
+struct Tape<'a>(&'a [u8]);
+
+impl<'a> Tape<'a> {
+    fn octet(&mut self) -> u8 {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        *first
+    }
+
+    fn some(&mut self, length: usize) -> &'a [u8] {
+        let (some, rest) = self.0.split_at(length.min(self.0.len()));
+        self.0 = rest;
+        some
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    type Target = fn(&[u8]);
+
+    const TARGETS: [(&str, Target); 6] = [
+        ("certificates", super::certificates),
+        ("connection", super::connection),
+        ("framing", super::framing),
+        ("metadata", super::metadata),
+        ("requests", super::requests),
+        ("unpacking", super::unpacking),
+    ];
+
+    /// Gives the inputs of a target that are kept in a folder, each with its name.
+    fn kept(folder: &str, target: &str) -> Vec<(String, Vec<u8>)> {
+        // There are two crates whose library this is.
+        let fuzz = if cfg!(fuzzing) { "." } else { "fuzz" };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(fuzz).join(folder).join(target);
+        let Ok(files) = folder.read_dir() else { return Vec::new() };
+        let each = files.map(|file| file.expect("a file").path());
+        each.map(|path| (path.display().to_string(), std::fs::read(&path).expect("a file"))).collect()
+    }
+
+    #[test]
+    fn every_seed_holds_however_it_is_cut_off_or_changed() {
+        for (name, target) in TARGETS {
+            let seeds = kept("seeds", name);
+            assert!(!seeds.is_empty(), "{name} has no seeds");
+            for (path, seed) in seeds {
+                println!("{path}");
+                for end in 0..=seed.len() {
+                    target(&seed[..end]);
+                }
+                for at in 0..seed.len() {
+                    for change in [1, 0x80, 0xFF] {
+                        let mut changed = seed.clone();
+                        changed[at] ^= change;
+                        target(&changed);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_found_once_stays_mended() {
+        for (name, target) in TARGETS {
+            for (path, find) in kept("finds", name) {
+                println!("{path}");
+                target(&find);
+            }
+        }
+    }
+}
