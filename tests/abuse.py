@@ -343,17 +343,31 @@ def zero_window(address: str, count: int = 256) -> Seen:
     return seen
 
 
-def never_reading(address: str, count: int = 32) -> Seen:
+def never_reading(address: str, count: int = 32, connections: int = 1) -> Seen:
     """Ask for answers of 2.6 MiB, give all the window that there is, and take nothing from the socket."""
-    seen = Seen(opened=1)
-    with Connection(address, said={Setting.INITIAL_WINDOW_SIZE: WINDOW_MAX}) as connection:
-        with suppress(ClosedError, TimeoutError):
-            connection.send(frame(Kind.WINDOW_UPDATE, struct.pack(">I", WINDOW_MAX - WINDOW)))
-            for _ in range(count):
-                connection.open_call(BATCH, asking(LARGE, 14))
-                seen.sent += 1
+    said: Mapping[int, int] = {Setting.INITIAL_WINDOW_SIZE: WINDOW_MAX}
+    seen = Seen()
+    with ExitStack() as opened:
+        for _ in range(connections):
+            with suppress(ClosedError, TimeoutError):
+                connection = opened.enter_context(Connection(address, said=said))
+                seen.opened += 1
+                connection.send(frame(Kind.WINDOW_UPDATE, struct.pack(">I", WINDOW_MAX - WINDOW)))
+                for _ in range(count):
+                    connection.open_call(BATCH, asking(LARGE, 14))
+                    seen.sent += 1
         time.sleep(HOLD_SECONDS)
     return seen
+
+
+def never_reading_on_all_streams(address: str) -> Seen:
+    """The same on as many streams as a connection may have."""
+    return never_reading(address, count=256)
+
+
+def never_reading_on_many_connections(address: str) -> Seen:
+    """The same on connections none of which alone asks for much."""
+    return never_reading(address, count=8, connections=32)
 
 
 def declared_gibibyte(address: str, count: int = 100) -> Seen:
@@ -459,6 +473,8 @@ PROBES: Final[dict[str, Callable[[str], Seen]]] = {
         dribbled_window,
         zero_window,
         never_reading,
+        never_reading_on_all_streams,
+        never_reading_on_many_connections,
         declared_gibibyte,
         slow_body,
         half_preface,

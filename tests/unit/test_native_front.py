@@ -5,6 +5,7 @@ import gzip
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ import grpc
 import pytest
 
 from tests.certificates import Authority
+from tests.services.http2 import ClosedError, Connection, Kind, Setting, frame
+from tests.services.http2 import message as framed
 
 pytestmark = pytest.mark.needs("native-front")
 
@@ -53,6 +56,10 @@ SETTINGS: Final[dict[str, Any]] = {
     "spellings": 4,
     "latency_bounds_ms": [1, 1_000],
 }
+OTHER_MODE: Final = b"\x12\x02\x18\x02"
+"""Options that say something."""
+
+MEBI: Final = 1 << 20
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 PING: Final = bytes.fromhex("000008060000000000") + bytes(8)
 
@@ -227,7 +234,8 @@ def test_a_batch_is_merged_in_order_of_what_is_kept_and_what_python_says(site: S
 
 def test_what_is_not_only_identifiers_goes_to_python_whole(site: Site, caller: Caller) -> None:
     for path, message in (
-        (ONE, field(b"88.1/a") + b"\x12\x00"),
+        (ONE, field(b"88.1/a") + OTHER_MODE),
+        (BATCH, field(b"88.1/a") + OTHER_MODE),
         (ONE, b""),
         (ONE, b"\x0a\x05ab"),
         (BATCH, b""),
@@ -236,6 +244,33 @@ def test_what_is_not_only_identifiers_goes_to_python_whole(site: Site, caller: C
     ):
         assert caller.call(path, message) == b"whole " + message
     assert site.front.counts() == []
+
+
+@pytest.mark.parametrize("options", [b"\x12\x00", b"\x12\x02\x18\x00", b"\x12\x02\x18\x01"])
+def test_options_that_say_the_usual_are_as_none(site: Site, caller: Caller, options: bytes) -> None:
+    for path, expected in ((ONE, answer_of(b"88.1/a")), (BATCH, field(answer_of(b"88.1/a")))):
+        for message in (field(b"88.1/a"), field(b"88.1/a") + options):
+            assert caller.call(path, message) == expected
+    assert site.identifiers() == [[b"88.1/a"]]
+
+
+def test_an_identifier_that_stands_again_in_a_batch_is_asked_for_once(site: Site, caller: Caller) -> None:
+    site.frame = lambda identifier: frame_of(identifier, keep=0)
+    wanted = [b"88.1/a", b"88.1/b", b"88.1/a", b"88.1/a", b"88.1/A"]
+    answer = caller.call(BATCH, b"".join(map(field, wanted)))
+    assert answer == b"".join(field(answer_of(each)) for each in wanted)
+    assert [question[2] for question in site.asked] == [[(0, b"88.1/a"), (1, b"88.1/b"), (4, b"88.1/A")]]
+    assert site.front.counts() == [(b"+88", 5)]
+
+
+def test_an_error_names_its_own_place_so_a_batch_that_repeats_one_goes_to_python_whole(
+    site: Site, caller: Caller
+) -> None:
+    site.frame = lambda identifier: frame_of(identifier, keep=0, outcome=0)
+    alone = field(b"88.1/a") + field(b"88.1/b")
+    assert caller.call(BATCH, alone) == field(answer_of(b"88.1/a")) + field(answer_of(b"88.1/b"))
+    repeated = field(b"88.1/a") * 2
+    assert caller.call(BATCH, repeated) == b"whole " + repeated
 
 
 def test_a_batch_that_is_too_large_goes_to_python_whole() -> None:
@@ -367,6 +402,111 @@ def test_a_large_answer_goes_as_its_caller_takes_it(site: Site, caller: Caller) 
     calls = [caller.later(OTHER, b"") for _ in range(4)]
     assert all(call.result() == body for call in calls)
     until(lambda: site.front.stats()["buffered_bytes"] == 0)
+
+
+def test_calls_wait_while_their_connection_does_not_take_what_it_has(site: Site, caller: Caller) -> None:
+    body = bytes(MEBI)
+    site.reply = lambda question: (question[0], 0, body, "", []) if question[1] == 2 else site.answered(question)
+    with Connection(f"127.0.0.1:{site.front.port}") as connection:
+        numbers = [connection.open_call(OTHER, framed(b"")) for _ in range(10)]
+        # The first alone, then as many as fit, by its size.
+        until(lambda: len(site.asked) == 4 and not site.front.stats()["flights"])
+        small = connection.open_call(ONE, framed(field(b"88.1/a")))
+        assert caller.call(ONE, field(b"88.1/a")) == answer_of(b"88.1/a")
+        assert len(site.asked) == 5
+        stats = site.front.stats()
+        assert stats["waiting"] == 11
+        assert stats["buffered_bytes"] < 5 * MEBI
+        assert stats["parked"] >= 7
+        ended = connection.ended([*numbers, small])
+    assert [ended[number].messages for number in numbers] == [(body,)] * 10
+    assert ended[small].messages == (answer_of(b"88.1/a"),)
+    until(lambda: site.front.stats()["buffered_bytes"] == 0)
+
+
+def test_what_waits_for_room_ends_at_its_deadline_and_is_bounded_too() -> None:
+    with running(buffered_bytes=400_000, deadline_ms=500) as site:
+        site.reply = lambda _: None
+        with Connection(f"127.0.0.1:{site.front.port}") as connection:
+            numbers = [connection.open_call(OTHER, framed(bytes(600)))]
+            until(lambda: site.asked)
+            numbers += [connection.open_call(OTHER, framed(bytes(60_000))) for _ in range(3)]
+            ended = connection.ended(numbers)
+        # A quarter of the room for requests is for those that wait.
+        assert sorted(each.status or 0 for each in ended.values()) == [4, 4, 8, 8]
+        assert len(site.asked) == 1
+
+
+def test_who_takes_large_answers_gets_them_all_however_little_room_there_is() -> None:
+    body = bytes(2_700_000)
+    with running(buffered_bytes=8 * MEBI, deadline_ms=30_000) as site, contextlib.ExitStack() as stack:
+        site.reply = lambda question: (question[0], 0, body, "", [])
+        callers = [stack.enter_context(calling(site)) for _ in range(3)]
+        calls = [caller.later(OTHER, b"", timeout=30) for _ in range(8) for caller in callers]
+        assert all(call.result() == body for call in calls)
+        stats = site.front.stats()
+        assert stats["refused"]["busy"] == 0
+        assert stats["parked"] > 0
+
+
+def test_a_batch_that_finds_no_room_is_asked_for_again_when_there_is_some() -> None:
+    large = field(bytes(2_700_000))
+    held: list[Question] = []
+    with running(buffered_bytes=8 * MEBI, deadline_ms=30_000) as site, contextlib.ExitStack() as stack:
+        callers = [stack.enter_context(calling(site)) for _ in range(6)]
+        # Batches bring little of late: room is kept for little.
+        for number in range(60):
+            callers[0].call(BATCH, field(b"88.1/%d" % number))
+        site.reply = held.append
+        calls = [caller.later(BATCH, field(b"88.1/large"), timeout=30) for caller in callers]
+        until(lambda: len(held) == len(callers))
+        site.frame = lambda identifier: (field(large), *frame_of(identifier, keep=0)[1:])
+        site.reply = site.answered
+        site.front.answer([site.answered(question) for question in held])
+        assert all(call.result() == field(large) for call in calls)
+        stats = site.front.stats()
+        assert stats["refused"]["busy"] == 0
+        assert stats["parked"] > 0
+        assert len(site.asked) > 60 + len(callers)
+
+
+def test_who_keeps_the_room_of_all_and_takes_nothing_is_ended_for_those_who_wait() -> None:
+    body = bytes(3 * MEBI)
+    with (
+        running(buffered_bytes=8 * MEBI, deadline_ms=30_000) as site,
+        calling(site) as caller,
+        calling(site) as other,
+    ):
+        site.reply = lambda question: (question[0], 0, body, "", []) if question[1] == 2 else site.answered(question)
+        with Connection(f"127.0.0.1:{site.front.port}") as holder:
+            for _ in range(2):
+                holder.open_call(OTHER, framed(b""))
+            until(lambda: site.front.stats()["buffered_bytes"] >= 6 * MEBI)
+            large = caller.later(OTHER, b"", timeout=30)
+            until(lambda: site.front.stats()["parked"])
+            assert other.call(ONE, field(b"88.1/a")) == answer_of(b"88.1/a")
+            assert large.result() == body
+            with pytest.raises(ClosedError):
+                all(holder.frames())
+        assert site.front.stats()["stalled"] == 1
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_who_takes_next_to_nothing_is_ended_whatever_else_it_says(count: int) -> None:
+    with running(keepalive_timeout_ms=300, ping_interval_ms=1) as site:
+        site.reply = lambda question: (question[0], 0, bytes(200_000), "", [])
+        with Connection(f"127.0.0.1:{site.front.port}", said={Setting.INITIAL_WINDOW_SIZE: 10}) as connection:
+            numbers = [connection.open_call(OTHER, framed(b"")) for _ in range(count)]
+            octet = struct.pack(">I", 1)
+            updates = b"".join(frame(Kind.WINDOW_UPDATE, octet, stream=number) for number in (0, *numbers))
+            with contextlib.suppress(ClosedError):
+                for _ in range(500):
+                    connection.send(PING + updates)
+                    connection.waiting()
+                    time.sleep(0.02)
+        until(lambda: not site.front.stats()["connections"])
+        stats = site.front.stats()
+        assert (stats["stalled"], stats["calmed"], stats["buffered_bytes"]) == (1, 0, 0)
 
 
 def test_cancelled_calls_leave_room(site: Site, caller: Caller) -> None:

@@ -19,7 +19,8 @@ their positions."""
 
 Frame: TypeAlias = tuple[bytes, int, bytes, int, int, int, bytes]
 """One answer: frame (one result of a BatchResolveResponse: tag, length, unary response), milliseconds for which it
-may be kept (0: not at all), canonical key, outcome (2: absent, which has a share of its own), journal index of the
+may be kept (0: not at all), canonical key, outcome (0: an error, good for its own position only; 2: absent, which has
+a share of its own), journal index of the
 state that was read, newest sequence of prefix changes that was known then, and tag for counting (empty: not
 counted)."""
 
@@ -77,7 +78,8 @@ class Front:
         `request_bytes`: a longer message is refused on its declared length. `answer_bytes`: a longer batch goes to
         Python whole. `refusals` by name: too_large, deadline, busy, body_timeout, compressed, malformed_frame,
         draining, health_unknown, unknown_method, elsewhere; those not given have standard ones.
-        `flights`: questions that Python has at most. `buffered_bytes`: of requests and large answers together.
+        `flights`: questions that Python has at most. `buffered_bytes`: of requests, and likewise of answers that are
+        not read yet: calls wait for room while a half of that is taken, or 4 MiB of their own connection's.
         `cache_bytes`, `absent_bytes`: shares for found and absent answers. `entry_bytes`: longer ones are not kept.
         `spellings`: ways of writing by which one key is found, the canonical one included.
         `tls`: certificate chain, key and authorities of client certificates (then every client needs one), all PEM.
@@ -145,8 +147,9 @@ class Front:
         `calls`: (path, code) to calls. `cancelled`: path to calls whose callers went away. `latency`: (path, tier),
         tier "front" or "python", to (calls by `latency_bounds_ms` and one more, seconds in all). `refused`: by name.
         `cache`: hits, misses, stale (of the misses), refused, evicted, bytes, entries. `identifiers`: by outcome.
-        `connections`, `waiting` (calls held), `buffered_bytes`, `flights`: now. `accepted`, `turned_away`,
-        `handshakes_failed`, `calmed` (sent away for flooding), `stalled` (took nothing), `joined` (calls that shared
+        `connections`, `waiting` (calls held), `buffered_bytes` (of requests, and of answers that are not read or are
+        to come), `flights`: now. `accepted`, `turned_away`, `handshakes_failed`, `calmed` (sent away for flooding),
+        `stalled` (took nothing), `parked` (calls that waited for room for their answers), `joined` (calls that shared
         a flight), `panics`.
 
         Raises:

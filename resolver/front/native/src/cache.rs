@@ -19,6 +19,9 @@ use crate::tallies::{Tallies, Tally};
 const ENTRY_OCTETS: usize = 280;
 const SPELLING_OCTETS: usize = 120;
 
+/// The outcome of what is no answer but an error, which names the position that it is for.
+pub const FAULT: u8 = 0;
+
 /// The outcome of an answer that says that there is no such identifier: it counts against the share of absent ones.
 pub const ABSENT: u8 = 2;
 

@@ -10,7 +10,9 @@ use http::HeaderMap;
 
 use crate::cache::Part;
 use crate::crossing::Token;
+use crate::engine::Repeat;
 use crate::framing::{Budget, Charge, Encoding, Gathering, unpacked};
+use crate::room::Breadth;
 use crate::settings::Refusal;
 
 /// A larger answer is handed over in pieces of at most this.
@@ -20,6 +22,7 @@ const PIECE: usize = 64 * 1024;
 pub struct Call {
     pub respond: SendResponse<Bytes>,
     pub method: u32,
+    pub breadth: Breadth,
     pub began: Instant,
     pub due: Instant,
     pub encoding: Encoding,
@@ -42,6 +45,11 @@ pub struct Held {
 
 pub enum Stage {
     Arriving(Arriving),
+    /// It is all there, and waits for room for its answer: nothing was looked up, and nobody asked.
+    Parked {
+        message: Bytes,
+        _charges: [Charge; 2],
+    },
     /// Python has it, or another call's flight does.
     Asked {
         token: Token,
@@ -51,6 +59,7 @@ pub enum Stage {
     Joining {
         token: Token,
         parts: Vec<Option<Part>>,
+        repeats: Vec<Repeat>,
         message: Bytes,
         _charge: Charge,
     },
@@ -62,7 +71,7 @@ impl Stage {
     pub fn token(&self) -> Option<Token> {
         match self {
             Self::Asked { token, .. } | Self::Joining { token, .. } => Some(*token),
-            Self::Arriving(_) | Self::Sending(_) => None,
+            Self::Arriving(_) | Self::Parked { .. } | Self::Sending(_) => None,
         }
     }
 }
@@ -110,7 +119,6 @@ pub struct Sending {
     pub trailers: HeaderMap,
     /// When some of it went last.
     pub moved: Instant,
-    pub _charge: Charge,
 }
 
 impl Sending {

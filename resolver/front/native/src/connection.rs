@@ -5,6 +5,7 @@
 //! much.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -22,11 +23,12 @@ use slab::Slab;
 use crate::alarms::Alarms;
 use crate::answers::{Answer, not_grpc, ok_response};
 use crate::call::{Arriving, Call, Held, Sending, Stage};
-use crate::crossing::Peer;
-use crate::engine::{Decision, Ending, Engine, Settled, no_answer};
+use crate::crossing::{Peer, Token};
+use crate::engine::{Decision, Delivery, Ending, Engine, Settled, fill, no_answer};
 use crate::flights::{CallId, Seat, Waiter};
-use crate::framing::{Encoding, Gathering};
+use crate::framing::{Budget, Encoding, Gathering};
 use crate::metadata;
+use crate::room::{Breadth, Lack, Room, SMALL};
 use crate::settings::{Kind, Refusal, Settings};
 use crate::stats::Tier;
 use crate::transport::{Meter, Transport};
@@ -42,6 +44,9 @@ const ROUNDS: usize = 16;
 /// its calls. A larger one goes as the client takes it.
 const AT_ONCE: usize = 16 * 1024;
 
+/// This part of the room for requests may be taken by those of one connection that wait for room for their answers.
+const PARKED_PART: usize = 4;
+
 /// A connection that is served until it ends.
 pub struct Connection {
     h2: h2::server::Connection<Transport, Bytes>,
@@ -52,9 +57,13 @@ pub struct Connection {
     calls: Slab<Held>,
     arriving: Vec<u32>,
     sending: Vec<u32>,
+    /// Calls that wait for room, by breadth, the oldest first. Some may have ended.
+    parked: [VecDeque<CallId>; Breadth::ALL.len()],
+    parking: Budget,
+    room: Room,
     generation: u32,
     arrivals: Vec<(Call, Arriving)>,
-    inbox: Vec<(CallId, Settled)>,
+    inbox: Vec<Delivery>,
     alarms: Alarms,
     upkeep: Upkeep,
     is_ending: bool,
@@ -74,9 +83,10 @@ impl Connection {
         engine: Rc<RefCell<Engine>>,
         peer: Arc<Peer>,
     ) -> Self {
-        let (seat, upkeep) = {
+        let (seat, upkeep, parking) = {
             let mut shared = engine.borrow_mut();
-            (shared.sit(), Upkeep::new(&shared.settings, meter, h2.ping_pong(), Instant::now()))
+            let parking = Budget::new(shared.settings.buffered_bytes / PARKED_PART);
+            (shared.sit(), Upkeep::new(&shared.settings, meter, h2.ping_pong(), Instant::now()), parking)
         };
         Self {
             h2,
@@ -86,6 +96,9 @@ impl Connection {
             calls: Slab::new(),
             arriving: Vec::new(),
             sending: Vec::new(),
+            parked: Default::default(),
+            parking,
+            room: Room::default(),
             generation: 0,
             arrivals: Vec::new(),
             inbox: Vec::new(),
@@ -108,8 +121,9 @@ impl Connection {
                 // Before anything is looked up: what Python told holds for every request that is read from now on.
                 engine.catch_up();
                 let mut inbox = std::mem::take(&mut self.inbox);
-                engine.visit(self.seat, cx.waker(), self.calls.len(), &mut inbox);
-                for (call, settled) in inbox.drain(..) {
+                engine.visit(self.seat, cx.waker(), self.calls.len(), self.room.unread(), &mut inbox);
+                for (call, settled, reserve) in inbox.drain(..) {
+                    drop(reserve);
                     self.settle(call, settled, &mut engine);
                 }
                 self.inbox = inbox;
@@ -134,11 +148,17 @@ impl Connection {
                 return Poll::Ready(());
             }
             let mut engine = shared.borrow_mut();
+            self.upkeep.note_unread(self.room.unread(), began);
+            worked |= self.take_up(&mut engine);
             worked |= self.read(cx, &mut engine);
             worked |= self.send_on(cx, &mut engine, began);
             worked |= self.calm(began, &mut engine);
             engine.hand_on();
             if !worked {
+                engine.offer_room();
+                if let Some(at) = self.stuck_at(&engine) {
+                    self.alarms.wake_by(at);
+                }
                 return Poll::Pending;
             }
         }
@@ -172,8 +192,9 @@ impl Connection {
         }
         let Heading { timeout, has_bad_timeout, encoding, metadata } = heading;
         let due = began + timeout.map_or(settings.deadline, |timeout| timeout.min(settings.deadline));
-        let call = Call { respond, method, began, due, encoding, metadata };
-        if settings.methods.get(method as usize).is_some_and(|method| method.kind == Kind::Refer) {
+        let kind = settings.methods.get(method as usize).map_or(Kind::Refer, |method| method.kind);
+        let call = Call { respond, method, breadth: Breadth::of(kind), began, due, encoding, metadata };
+        if kind == Kind::Refer {
             return self.refuse(call, Refusal::Elsewhere, engine);
         }
         if has_bad_timeout {
@@ -189,11 +210,6 @@ impl Connection {
         }
         let settings = Arc::clone(&engine.settings);
         self.now = Instant::now();
-        // Nobody tells us of calls that are cancelled: those are looked for now and then, and before there are too many.
-        if self.now >= self.sweep_at || self.calls.len() + self.arrivals.len() > engine.settings.streams as usize {
-            self.sweep_at = self.now + SWEPT_EVERY;
-            self.let_go_of_cancelled(cx, engine);
-        }
         let now = self.now;
         let mut worked = false;
         let mut at = 0;
@@ -227,10 +243,16 @@ impl Connection {
             }
         }
         self.arrivals = arrivals;
+        // Nobody tells us of calls that are cancelled: those are looked for now and then, and when there are more than a
+        // client may have, so that some must be; also of what has just come, if its end came with it.
+        if now >= self.sweep_at || self.calls.len() > settings.streams as usize {
+            self.sweep_at = now + SWEPT_EVERY;
+            self.let_go_of_cancelled(cx, engine);
+        }
         worked
     }
 
-    /// Answers or asks what is all there.
+    /// Answers or asks what is all there, or has it wait for room behind those that do.
     fn arrived(&mut self, call: Call, message: Option<Result<Bytes, Refusal>>, engine: &mut Engine, now: Instant) {
         let message = match message {
             Some(Ok(message)) => message,
@@ -240,41 +262,100 @@ impl Connection {
         if call.due <= now {
             return self.refuse(call, Refusal::Deadline, engine);
         }
+        if self.parked[call.breadth as usize].is_empty() && self.has_room(call.breadth, engine) {
+            self.decide(call, message, engine, now);
+        } else {
+            self.park(call, message, engine);
+        }
+    }
+
+    /// Tells whether a call can be taken up. Where the room of all is lacking, this connection is woken when it is not.
+    fn has_room(&self, breadth: Breadth, engine: &mut Engine) -> bool {
+        match self.room.lack(breadth, &engine.answers) {
+            None => true,
+            Some(Lack::Own) => false,
+            Some(Lack::Everybodys) => {
+                engine.wait_for_room(self.seat);
+                false
+            }
+        }
+    }
+
+    fn park(&mut self, call: Call, message: Bytes, engine: &mut Engine) {
+        let (of_all, own) = (engine.budget.charge(message.len()), self.parking.charge(message.len()));
+        let (Some(of_all), Some(own)) = (of_all, own) else { return self.refuse(call, Refusal::Busy, engine) };
+        engine.stats.parked += 1;
+        // A copy: a small message would keep everything that was read together with it.
+        let message = Bytes::copy_from_slice(&message);
+        let (id, due) = (self.next_id(), call.due);
+        self.parked[call.breadth as usize].push_back(id);
+        self.hold(id, call, Stage::Parked { message, _charges: [of_all, own] }, due);
+    }
+
+    /// Takes up calls that waited for room. Tells whether there were any.
+    fn take_up(&mut self, engine: &mut Engine) -> bool {
+        let mut worked = false;
+        for breadth in Breadth::ALL {
+            while let Some(&id) = self.parked[breadth as usize].front() {
+                let is_waiting = self.calls.get(id.index as usize).is_some_and(|held| held.generation == id.generation);
+                if is_waiting && !self.has_room(breadth, engine) {
+                    break;
+                }
+                self.parked[breadth as usize].pop_front();
+                if let Some(Held { call, stage: Stage::Parked { message, _charges }, .. }) = self.release(id) {
+                    drop(_charges);
+                    worked = true;
+                    self.decide(call, message, engine, self.now);
+                }
+            }
+        }
+        worked
+    }
+
+    /// Answers a request out of the cache or asks Python.
+    fn decide(&mut self, call: Call, message: Bytes, engine: &mut Engine, now: Instant) {
         match engine.decide(call.method, call.metadata.is_empty(), &message, now) {
             Decision::Answer(answer) => self.answer(call, answer, Tier::Front, engine),
             Decision::Refuse(refusal) => self.refuse(call, refusal, engine),
-            Decision::One(identifier) => self.ask(call, engine, |call, engine, waiter, peer| {
+            Decision::One(identifier) => self.ask(call, 1, engine, |call, engine, waiter, peer| {
                 let token = engine.ask_one(call.method, identifier, waiter, peer, now)?;
-                Ok(Stage::Asked { token, _charge: None })
+                Ok((token, Stage::Asked { token, _charge: None }))
             }),
-            Decision::Batch { parts, missing } => self.ask(call, engine, |call, engine, waiter, peer| {
-                let charge = engine.budget.charge(message.len()).ok_or(Refusal::Busy)?;
-                let token = engine.ask_identifiers(call.method, missing, true, waiter, peer, call.due, now)?;
-                Ok(Stage::Joining { token, parts, message, _charge: charge })
-            }),
+            Decision::Batch { parts, missing, repeats } => {
+                self.ask(call, missing.len(), engine, |call, engine, waiter, peer| {
+                    let charge = engine.budget.charge(message.len()).ok_or(Refusal::Busy)?;
+                    let token = engine.ask_identifiers(call.method, missing, true, waiter, peer, call.due, now)?;
+                    Ok((token, Stage::Joining { token, parts, repeats, message, _charge: charge }))
+                });
+            }
             Decision::Whole => self.ask_whole(call, message, engine, now),
         }
     }
 
     fn ask_whole(&mut self, call: Call, message: Bytes, engine: &mut Engine, now: Instant) {
-        self.ask(call, engine, |call, engine, waiter, peer| {
+        // How many identifiers it has only Python knows.
+        let identifiers = if call.breadth == Breadth::One { 1 } else { engine.settings.batch_identifiers };
+        self.ask(call, identifiers, engine, |call, engine, waiter, peer| {
             let charge = engine.budget.charge(message.len()).ok_or(Refusal::Busy)?;
             let metadata = std::mem::take(&mut call.metadata);
             let token = engine.ask_whole(call.method, message, metadata, waiter, peer, call.due, now)?;
-            Ok(Stage::Asked { token, _charge: Some(charge) })
+            Ok((token, Stage::Asked { token, _charge: Some(charge) }))
         });
     }
 
-    /// Keeps a call for which Python is asked something.
+    /// Keeps a call for which Python is asked something, and room for what comes of it.
     fn ask(
         &mut self,
         mut call: Call,
+        identifiers: usize,
         engine: &mut Engine,
-        ask: impl FnOnce(&mut Call, &mut Engine, Waiter, &Arc<Peer>) -> Result<Stage, Refusal>,
+        ask: impl FnOnce(&mut Call, &mut Engine, Waiter, &Arc<Peer>) -> Result<(Token, Stage), Refusal>,
     ) {
         let id = self.next_id();
         match ask(&mut call, engine, Waiter { seat: self.seat, call: id }, &self.peer) {
-            Ok(stage) => {
+            Ok((token, stage)) => {
+                let Engine { flights, answers, .. } = engine;
+                flights.keep_room(token, || self.room.reserve(call.breadth, identifiers, answers));
                 let due = call.due;
                 self.hold(id, call, stage, due);
             }
@@ -287,13 +368,18 @@ impl Connection {
         let Some(Held { call, stage, .. }) = self.release(id) else { return };
         match (settled, stage) {
             (Settled::Ended(answer), _) => self.answer(call, answer, Tier::Python, engine),
-            (Settled::Parts(came), Stage::Joining { mut parts, message, .. }) => {
-                for (position, part) in came {
-                    if let Some(place) = parts.get_mut(position as usize) {
-                        *place = Some(part);
-                    }
+            (Settled::Parts(came), Stage::Joining { mut parts, repeats, message, .. }) => {
+                if !fill(&mut parts, came, &repeats) {
+                    return self.ask_whole(call, message, engine, Instant::now());
                 }
-                match engine.join(&parts) {
+                let octets = parts.iter().flatten().map(|part| part.wire.len()).sum();
+                if octets > AT_ONCE && !engine.answers.have_room_for(octets) {
+                    // More came than was expected. It is asked for again when there is room.
+                    self.room.learn(call.breadth, octets, &mut engine.answers);
+                    drop(parts);
+                    return self.park(call, message, engine);
+                }
+                match engine.join(&mut parts) {
                     Some(Ok(answer)) => self.answer(call, answer, Tier::Python, engine),
                     // Python has the rule for what does not fit.
                     Some(Err(_)) => self.ask_whole(call, message, engine, Instant::now()),
@@ -318,20 +404,22 @@ impl Connection {
             Answer::Status(status) => return drop(call.respond.send_response(status.response(), true)),
             Answer::Message(message) => message,
         };
+        self.room.learn(call.breadth, message.wire.len(), &mut engine.answers);
         let Ok(mut stream) = call.respond.send_response(ok_response(), false) else { return };
         let trailers = message.trailers();
         if message.wire.len() <= AT_ONCE {
-            if stream.send_data(message.wire, false).is_ok() {
+            if stream.send_data(self.room.hold(message.wire, &engine.answers), false).is_ok() {
                 let _ = stream.send_trailers(trailers);
             }
             return;
         }
-        let Some(charge) = engine.budget.charge(message.wire.len()) else {
+        if !engine.answers.have_room_for(message.wire.len()) {
             engine.stats.refused(Refusal::Busy);
             return drop(stream.send_trailers(engine.settings.refusals.of(Refusal::Busy).trailers()));
-        };
+        }
         let moved = Instant::now();
-        let stage = Stage::Sending(Sending { stream, rest: message.wire, trailers, moved, _charge: charge });
+        let rest = self.room.hold(message.wire, &engine.answers);
+        let stage = Stage::Sending(Sending { stream, rest, trailers, moved });
         let id = self.next_id();
         self.calls.insert(Held { call, generation: id.generation, stage });
         self.sending.push(id.index);
@@ -377,6 +465,10 @@ impl Connection {
             }
             Ending::Closed => self.take_leave(engine),
         }
+        if self.stuck_at(engine).is_some_and(|at| at <= self.now) {
+            engine.stats.stalled += 1;
+            return Poll::Ready(());
+        }
         while self.alarms.poll(cx).is_ready() {
             let now = Instant::now();
             while let Some(id) = self.alarms.next_due(now) {
@@ -398,6 +490,12 @@ impl Connection {
             self.alarms.set_anew(self.upkeep.next());
         }
         Poll::Pending
+    }
+
+    /// Tells when this connection ends unless its client reads. While others wait for room that is soon, for whoever
+    /// keeps more of it than everybody may.
+    fn stuck_at(&self, engine: &Engine) -> Option<Instant> {
+        self.upkeep.stuck_at(&engine.settings, engine.is_pressed() && self.room.unread() > SMALL)
     }
 
     /// Tells those who still wait that the connection ends, which it does once that is written.
@@ -518,6 +616,8 @@ impl Future for Contained {
         if catch_unwind(AssertUnwindSafe(|| drop(connection))).is_err() {
             self.engine.borrow_mut().stats.panics += 1;
         }
+        // What its client had not read is gone with it.
+        self.engine.borrow_mut().offer_room();
         Poll::Ready(())
     }
 }

@@ -1,6 +1,6 @@
 //! What all connections of a front share: the cache, the flights, the numbers. Owned by the front's one thread.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,11 +14,12 @@ use slab::Slab;
 use tokio::sync::Notify;
 
 use crate::answers::{Answer, Message, Status, framed, put_head};
-use crate::cache::{Cache, CacheBounds, Frame, Part};
+use crate::cache::{Cache, CacheBounds, FAULT, Frame, Part};
 use crate::crossing::{Body, Command, Crossing, Peer, Question, Reply, Said, Token};
 use crate::flights::{CallId, Flight, Flights, Seat, Waiter};
 use crate::framing::{Budget, HEAD};
 use crate::request;
+use crate::room::{Answers, Reserve, SMALL};
 use crate::settings::{Kind, Refusal, Settings};
 use crate::stats::{Snapshot, Stats};
 use crate::tallies::Tallies;
@@ -31,6 +32,9 @@ pub enum Settled {
     Parts(Vec<(u32, Part)>),
 }
 
+/// A position of a batch at which an identifier stands again, and that at which it stood first.
+pub type Repeat = (u32, u32);
+
 /// What is to be done with a request.
 pub enum Decision {
     Answer(Answer),
@@ -40,15 +44,21 @@ pub enum Decision {
     Batch {
         parts: Vec<Option<Part>>,
         missing: Vec<(u32, Bytes)>,
+        repeats: Vec<Repeat>,
     },
     Whole,
 }
 
+/// What came for a call, and the room that was kept for it.
+pub type Delivery = (CallId, Settled, Option<Reserve>);
+
 struct SeatState {
     generation: u32,
-    inbox: Vec<(CallId, Settled)>,
+    inbox: Vec<Delivery>,
     waker: Option<Waker>,
     calls: usize,
+    unread: usize,
+    waits_for_room: bool,
 }
 
 /// How far the front is with ending.
@@ -77,6 +87,7 @@ pub struct Engine {
     pub flights: Flights,
     pub stats: Stats,
     pub budget: Budget,
+    pub answers: Answers,
     pub tls: Option<Arc<ServerConfig>>,
     pub ending: Ending,
     /// The thread ends.
@@ -88,6 +99,8 @@ pub struct Engine {
     pub emptied: Arc<Notify>,
     seats: Slab<SeatState>,
     seat_generation: u32,
+    /// Connections whose calls wait until there is room for all, in the order in which they came.
+    waiting_for_room: VecDeque<Seat>,
     health: HashMap<String, bool>,
     outgoing: Vec<Question>,
 }
@@ -109,6 +122,7 @@ impl Engine {
             flights: Flights::new(settings.flights),
             stats: Stats::new(settings.methods.len(), settings.latency_bounds.clone()),
             budget: Budget::new(settings.buffered_bytes),
+            answers: Answers::new(settings.buffered_bytes, settings.answer_bytes),
             tls,
             ending: Ending::Open,
             is_over: false,
@@ -118,6 +132,7 @@ impl Engine {
             emptied: Arc::new(Notify::new()),
             seats: Slab::new(),
             seat_generation: 0,
+            waiting_for_room: VecDeque::new(),
             health: HashMap::new(),
             outgoing: Vec::new(),
             settings,
@@ -128,7 +143,8 @@ impl Engine {
     pub fn sit(&mut self) -> Seat {
         self.seat_generation = self.seat_generation.wrapping_add(1);
         let generation = self.seat_generation;
-        let state = SeatState { generation, inbox: Vec::new(), waker: None, calls: 0 };
+        let state =
+            SeatState { generation, inbox: Vec::new(), waker: None, calls: 0, unread: 0, waits_for_room: false };
         Seat { index: self.seats.insert(state) as u32, generation }
     }
 
@@ -139,14 +155,46 @@ impl Engine {
         }
     }
 
-    /// Notes how a connection is woken and how many calls it has, and gives what came for it.
-    pub fn visit(&mut self, seat: Seat, waker: &Waker, calls: usize, inbox: &mut Vec<(CallId, Settled)>) {
+    /// Notes how a connection is woken, how many calls it has and how much that is unread, and gives what came for it.
+    pub fn visit(&mut self, seat: Seat, waker: &Waker, calls: usize, unread: usize, inbox: &mut Vec<Delivery>) {
         let Some(state) = self.seats.get_mut(seat.index as usize) else { return };
-        state.calls = calls;
+        (state.calls, state.unread) = (calls, unread);
         inbox.append(&mut state.inbox);
         match &mut state.waker {
             Some(held) => held.clone_from(waker),
             held => *held = Some(waker.clone()),
+        }
+    }
+
+    /// Has a connection woken when there is room again for all. From now on whoever keeps some has to move, and is woken
+    /// to see that.
+    pub fn wait_for_room(&mut self, seat: Seat) {
+        let Some(state) = self.seats.get_mut(seat.index as usize) else { return };
+        if std::mem::replace(&mut state.waits_for_room, true) {
+            return;
+        }
+        self.waiting_for_room.push_back(seat);
+        if self.waiting_for_room.len() == 1 {
+            let keeping = self.seats.iter().filter(|(_, state)| state.unread > SMALL);
+            keeping.filter_map(|(_, state)| state.waker.as_ref()).for_each(Waker::wake_by_ref);
+        }
+    }
+
+    /// Does anybody wait for room?
+    pub fn is_pressed(&self) -> bool {
+        !self.waiting_for_room.is_empty()
+    }
+
+    /// Wakes the first that waits for room, if there is some. Called whenever some may have been given back.
+    pub fn offer_room(&mut self) {
+        while self.is_pressed() && self.answers.have_room() {
+            let Some(seat) = self.waiting_for_room.pop_front() else { return };
+            let Some(state) = self.seats.get_mut(seat.index as usize) else { continue };
+            if state.generation == seat.generation {
+                state.waits_for_room = false;
+                state.waker.as_ref().into_iter().for_each(Waker::wake_by_ref);
+                return;
+            }
         }
     }
 
@@ -161,9 +209,15 @@ impl Engine {
 
     /// Does what Python told since the last time.
     pub fn catch_up(&mut self) {
-        for command in self.crossing.told() {
+        let told = self.crossing.told();
+        if told.is_empty() {
+            return;
+        }
+        for command in told {
             self.obey(command);
         }
+        // What was asked for and is answered keeps no room any more.
+        self.offer_room();
     }
 
     fn obey(&mut self, command: Command) {
@@ -177,8 +231,8 @@ impl Engine {
             Command::Abandon(tokens) => {
                 for token in tokens {
                     let refusal = Answer::Status(self.settings.refusals.of(Refusal::Deadline).clone());
-                    if let Some(flight) = self.flights.end(token) {
-                        self.deliver(&flight, || Settled::Ended(refusal.clone()));
+                    if let Some(mut flight) = self.flights.end(token) {
+                        self.deliver(&mut flight, || Settled::Ended(refusal.clone()));
                     }
                 }
             }
@@ -243,28 +297,36 @@ impl Engine {
 
     fn decide_batch(&mut self, message: &Bytes, ranges: Vec<Range<usize>>, now: Instant) -> Decision {
         let mut missing = Vec::new();
+        let mut repeats = Vec::new();
+        let mut firsts = hashbrown::HashMap::new();
         let mut parts = Vec::with_capacity(ranges.len());
         for (range, position) in ranges.into_iter().zip(0..) {
             let part = self.cache.find(&message[range.clone()], now).cloned();
             if part.is_none() {
-                missing.push((position, message.slice(range)));
+                let first = *firsts.entry(&message[range.clone()]).or_insert(position);
+                if first == position {
+                    missing.push((position, message.slice(range)));
+                } else {
+                    repeats.push((position, first));
+                }
             }
             parts.push(part);
         }
         if !missing.is_empty() {
-            return Decision::Batch { parts, missing };
+            return Decision::Batch { parts, missing, repeats };
         }
-        match self.join(&parts) {
+        match self.join(&mut parts) {
             Some(Ok(answer)) => Decision::Answer(answer),
             // Python has the rule for what does not fit.
             _ => Decision::Whole,
         }
     }
 
-    /// Joins the parts of a batch and counts them. `None`: not all are there; an error: they are too large together.
-    pub fn join(&mut self, parts: &[Option<Part>]) -> Option<Result<Answer, TooLarge>> {
+    /// Joins the parts of a batch and counts them. Each goes with its joining, so that not all of it is there twice.
+    /// `None`: not all are there; an error: they are too large together, and still there.
+    pub fn join(&mut self, parts: &mut [Option<Part>]) -> Option<Result<Answer, TooLarge>> {
         let mut length = 0;
-        for part in parts {
+        for part in &*parts {
             let body = part.as_ref()?.wire.len() - HEAD;
             length += body + request::frame_head(body);
         }
@@ -273,11 +335,11 @@ impl Engine {
         }
         let mut wire = BytesMut::with_capacity(HEAD + length);
         put_head(&mut wire, length);
-        for part in parts.iter().flatten() {
+        for part in parts.iter_mut().filter_map(Option::take) {
             let body = &part.wire[HEAD..];
             request::put_frame_head(&mut wire, body.len());
             wire.extend_from_slice(body);
-            self.stats.answered(part, 1);
+            self.stats.answered(&part, 1);
             if let Some(tally) = &part.tally {
                 self.tallies.add(tally, 1);
             }
@@ -347,13 +409,13 @@ impl Engine {
     }
 
     fn settle(&mut self, reply: Reply, now: Instant) {
-        let Some(flight) = self.flights.end(reply.token) else { return };
+        let Some(mut flight) = self.flights.end(reply.token) else { return };
         match reply.said {
-            Said::Whole(answer) => self.deliver(&flight, || Settled::Ended(answer.clone())),
+            Said::Whole(answer) => self.deliver(&mut flight, || Settled::Ended(answer.clone())),
             Said::Frames(frames) => {
                 let parts = self.keep(&flight, frames, now);
                 if flight.is_batch {
-                    self.deliver(&flight, || Settled::Parts(parts.clone()));
+                    self.deliver(&mut flight, || Settled::Parts(parts.clone()));
                     return;
                 }
                 let answer = match parts.first() {
@@ -367,7 +429,7 @@ impl Engine {
                     }
                     None => no_answer(),
                 };
-                self.deliver(&flight, || Settled::Ended(answer.clone()));
+                self.deliver(&mut flight, || Settled::Ended(answer.clone()));
             }
         }
     }
@@ -390,7 +452,7 @@ impl Engine {
         parts
     }
 
-    fn deliver(&mut self, flight: &Flight, settled: impl Fn() -> Settled) {
+    fn deliver(&mut self, flight: &mut Flight, settled: impl Fn() -> Settled) {
         for waiter in &flight.waiters {
             let Some(state) = self.seats.get_mut(waiter.seat.index as usize) else { continue };
             if state.generation != waiter.seat.generation {
@@ -401,7 +463,8 @@ impl Engine {
             {
                 waker.wake_by_ref();
             }
-            state.inbox.push((waiter.call, settled()));
+            // The room is kept until what came counts itself.
+            state.inbox.push((waiter.call, settled(), flight.reserve.take()));
         }
     }
 
@@ -426,10 +489,28 @@ impl Engine {
             cache_evicted: self.cache.evicted(),
             connections: self.connections,
             calls: self.seats.iter().map(|(_, state)| state.calls).sum(),
-            buffered_octets: self.budget.taken(),
+            buffered_octets: self.budget.taken() + self.answers.octets(),
             flights: self.flights.len(),
         }
     }
+}
+
+/// Puts what came for a batch into its places, and again where an identifier stands again. Tells whether that is all:
+/// an error is good for its own position only.
+pub fn fill(parts: &mut [Option<Part>], came: Vec<(u32, Part)>, repeats: &[Repeat]) -> bool {
+    for (position, part) in came {
+        if let Some(place) = parts.get_mut(position as usize) {
+            *place = Some(part);
+        }
+    }
+    repeats.iter().all(|(again, first)| {
+        let part = parts.get(*first as usize).cloned().flatten();
+        let is_good = part.as_ref().is_none_or(|part| part.outcome != FAULT);
+        if let Some(place) = parts.get_mut(*again as usize) {
+            *place = part;
+        }
+        is_good
+    })
 }
 
 /// The parts of a batch are larger together than an answer may be.

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::crossing::{Peer, Token};
+use crate::room::Reserve;
 
 /// A connection's place in the front; a place is given again, its generation is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Flight {
     peer: Arc<Peer>,
     due: Instant,
     era: u64,
+    /// Room for what it brings: kept until it has, whoever still waits for it.
+    pub reserve: Option<Reserve>,
 }
 
 /// All flights.
@@ -114,6 +117,7 @@ impl Flights {
             peer: Arc::clone(peer),
             due,
             era: self.era,
+            reserve: None,
         };
         let token = u64::from(self.generation) << 32 | self.flights.insert(flight) as u64;
         if let ([(_, identifier)], false) = (identifiers, is_batch) {
@@ -135,6 +139,15 @@ impl Flights {
             self.shared.remove(identifier);
         }
         Some(flight)
+    }
+
+    /// Keeps room for what a flight brings. It is brought once, for all who wait for it: the first one's room is kept.
+    pub fn keep_room(&mut self, token: Token, reserve: impl FnOnce() -> Reserve) {
+        if let Some(flight) = self.flights.get_mut(index_of(token))
+            && flight.generation == (token >> 32) as u32
+        {
+            flight.reserve.get_or_insert_with(reserve);
+        }
     }
 
     /// Takes a waiter off a flight, which goes on.
@@ -171,6 +184,7 @@ fn index_of(token: Token) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::room::{Answers, Breadth, Lack, Room};
 
     struct Bench {
         flights: Flights,
@@ -209,6 +223,20 @@ mod tests {
         assert_eq!(bench.flights.end(token).map(|flight| flight.waiters), Some(vec![waiter(2)]));
         assert!(bench.flights.end(token).is_none());
         assert_eq!(bench.join("88.1/a", 4), None);
+    }
+
+    #[test]
+    fn room_is_kept_until_a_flight_ends_whoever_waits_for_it() {
+        let mut bench = Bench::new(9);
+        let (room, answers) = (Room::default(), Answers::new(1 << 20, 1 << 10));
+        let lack = || room.lack(Breadth::Many, &answers);
+        let token = bench.begin("88.1/a", 1).expect("room");
+        bench.flights.keep_room(token, || room.reserve(Breadth::Many, 1, &answers));
+        bench.flights.keep_room(token, || unreachable!("it is kept once"));
+        bench.flights.leave(token, waiter(1));
+        assert_eq!(lack(), Some(Lack::Own));
+        drop(bench.flights.end(token));
+        assert_eq!(lack(), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The five bytes before a gRPC message, and gathering one message that comes in pieces.
 
-use std::cell::Cell;
 use std::io::Read;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
@@ -15,38 +15,49 @@ pub const HEAD: usize = 5;
 /// Room is made for this much of a message at first: a length is only a promise.
 const FIRST_ROOM: usize = 64 * 1024;
 
-/// Room that all connections share, for what is kept of requests.
+/// Room for what is kept of requests, or of answers. Of one thread; atomic because h2 asks of what it sends that it
+/// could go to another one.
 pub struct Budget {
-    taken: Rc<Cell<usize>>,
+    taken: Arc<AtomicUsize>,
     most: usize,
 }
 
 /// A part of the budget; it is given back when this is dropped.
+#[derive(Debug)]
 pub struct Charge {
-    taken: Rc<Cell<usize>>,
+    taken: Arc<AtomicUsize>,
     octets: usize,
 }
 
 impl Budget {
     pub fn new(most: usize) -> Self {
-        Self { taken: Rc::default(), most }
+        Self { taken: Arc::default(), most }
     }
 
     /// Takes so many bytes of the budget, if they are there.
     pub fn charge(&self, octets: usize) -> Option<Charge> {
-        let after = self.taken.get().checked_add(octets).filter(|after| *after <= self.most)?;
-        self.taken.set(after);
-        Some(Charge { taken: Rc::clone(&self.taken), octets })
+        self.taken().checked_add(octets).filter(|after| *after <= self.most)?;
+        Some(self.charge_anyway(octets))
+    }
+
+    /// Takes so many bytes, whether they are there or not: what exists is counted.
+    pub fn charge_anyway(&self, octets: usize) -> Charge {
+        self.taken.fetch_add(octets, Ordering::Relaxed);
+        Charge { taken: Arc::clone(&self.taken), octets }
     }
 
     pub fn taken(&self) -> usize {
-        self.taken.get()
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub fn most(&self) -> usize {
+        self.most
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.taken.set(self.taken.get().saturating_sub(self.octets));
+        self.taken.fetch_sub(self.octets, Ordering::Relaxed);
     }
 }
 

@@ -26,6 +26,7 @@ mod queues;
 #[cfg(not(any(test, fuzzing)))]
 mod replies;
 mod request;
+mod room;
 mod settings;
 mod stats;
 mod tallies;

@@ -134,6 +134,7 @@ pub fn stats<'py>(py: Python<'py>, snapshot: &Snapshot, settings: &Settings) -> 
     all.set_item("handshakes_failed", snapshot.stats.handshakes_failed)?;
     all.set_item("calmed", snapshot.stats.calmed)?;
     all.set_item("stalled", snapshot.stats.stalled)?;
+    all.set_item("parked", snapshot.stats.parked)?;
     all.set_item("waiting", snapshot.calls)?;
     all.set_item("buffered_bytes", snapshot.buffered_octets)?;
     all.set_item("flights", snapshot.flights)?;

@@ -5,13 +5,17 @@ use std::ops::Range;
 /// The tag of field 1, bytes: `identifier` of a Resolve, each of `identifiers` of a BatchResolve.
 const FIELD_ONE: u8 = 0x0A;
 
+/// Options, behind the identifiers, that say nothing but what holds without them: none, or the mode that is the usual one.
+/// Some clients always write them.
+const USUAL_OPTIONS: [&[u8]; 3] = [b"\x12\x00", b"\x12\x02\x18\x00", b"\x12\x02\x18\x01"];
+
 /// Longer ones are refused by whoever reads requests whole; they get no place here.
 pub const IDENTIFIER_BYTES: usize = 2_048;
 
 /// Gives the identifier of a request that is nothing else.
 pub fn plain_one(octets: &[u8]) -> Option<&[u8]> {
     let (range, end) = field_at(octets, 0)?;
-    (end == octets.len()).then(|| &octets[range])
+    (end == octets.len() || USUAL_OPTIONS.contains(&&octets[end..])).then(|| &octets[range])
 }
 
 /// Gives where the identifiers stand in a request that is 1 to `most` of them and nothing else.
@@ -19,6 +23,9 @@ pub fn plain_batch(octets: &[u8], most: usize) -> Option<Vec<Range<usize>>> {
     let mut ranges = Vec::with_capacity(octets.len() / 24);
     let mut at = 0;
     while at < octets.len() {
+        if octets[at] != FIELD_ONE && USUAL_OPTIONS.contains(&&octets[at..]) {
+            break;
+        }
         let (range, end) = field_at(octets, at)?;
         if ranges.len() == most {
             return None;
@@ -117,8 +124,23 @@ mod tests {
             let identifier = vec![b'x'; length];
             assert_eq!(plain_one(&field(&identifier)), Some(&identifier[..]));
         }
-        let odd: &[&[u8]] =
-            &[b"", b"\x0a", b"\x0a\x02a", b"\x0a\x01ab", b"\x12\x01a", b"\x0a\x81\x00a", b"\x0a\x01a\x12\x00"];
+        for usual in USUAL_OPTIONS {
+            assert_eq!(plain_one(&[b"\x0a\x01a", usual].concat()), Some(&b"a"[..]));
+        }
+        let odd: &[&[u8]] = &[
+            b"",
+            b"\x0a",
+            b"\x0a\x02a",
+            b"\x0a\x01ab",
+            b"\x12\x00",
+            b"\x12\x01a",
+            b"\x0a\x81\x00a",
+            b"\x0a\x01a\x12",
+            b"\x0a\x01a\x12\x02\x18\x02",
+            b"\x0a\x01a\x12\x02\x20\x01",
+            b"\x0a\x01a\x12\x00\x12\x00",
+            b"\x12\x00\x0a\x01a",
+        ];
         for wire in odd {
             assert_eq!(plain_one(wire), None, "{wire:?}");
         }
@@ -133,7 +155,13 @@ mod tests {
         assert_eq!(identifiers, [&b"88.1/a"[..], b"", &[b'b'; 200]]);
         assert_eq!(plain_batch(&wire, 2), None);
         assert_eq!(plain_batch(b"", 2), None);
-        assert_eq!(plain_batch(&[&wire[..], b"\x12\x00"].concat(), 9), None);
+        for usual in USUAL_OPTIONS {
+            assert_eq!(plain_batch(&[&wire[..], usual].concat(), 3), Some(ranges.clone()));
+            assert_eq!(plain_batch(usual, 3), None);
+        }
+        for odd in [&b"\x12\x02\x18\x03"[..], b"\x12\x02\x30\x01", b"\x12\x00\x12\x00", b"\x12\x00\x0a\x01a"] {
+            assert_eq!(plain_batch(&[&wire[..], odd].concat(), 9), None);
+        }
         assert_eq!(plain_batch(&wire[..wire.len() - 1], 9), None);
     }
 

@@ -59,6 +59,7 @@ pub struct Stats {
     pub handshakes_failed: u64,
     pub calmed: u64,
     pub stalled: u64,
+    pub parked: u64,
     pub joined: u64,
 }
 
@@ -91,6 +92,7 @@ impl Stats {
             handshakes_failed: 0,
             calmed: 0,
             stalled: 0,
+            parked: 0,
             joined: 0,
         }
     }

@@ -18,33 +18,21 @@ pub enum Io {
     Unix(UnixStream),
 }
 
-/// Counts what a client sends beside requests: h2 answers it all, and never tells how much of it there was.
-///
-/// It reads no more than the nine bytes before each frame (RFC 9113 section 4.1).
-pub struct Meter {
+/// Walks over frames however they are cut, and reads no more than the nine bytes before each (RFC 9113 section 4.1).
+struct Frames {
     /// Bytes that still belong to the preface or to the payload of the frame at hand.
     passing: usize,
     head: [u8; 9],
     gathered: usize,
-    pub octets: u64,
-    pub pings: u32,
-    pub settings: u32,
-    pub resets: u32,
 }
 
-const PREFACE: usize = 24;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const ACK: u8 = 1;
-
-impl Meter {
-    fn new() -> Self {
-        Self { passing: PREFACE, head: [0; 9], gathered: 0, octets: 0, pings: 0, settings: 0, resets: 0 }
+impl Frames {
+    fn behind(passing: usize) -> Self {
+        Self { passing, head: [0; 9], gathered: 0 }
     }
 
-    fn count(&mut self, mut octets: &[u8]) {
-        self.octets += octets.len() as u64;
+    /// Tells of each frame whose head ends in these octets its type, its flags and its length.
+    fn pass(&mut self, mut octets: &[u8], mut tell: impl FnMut(u8, u8, usize)) {
         loop {
             let passed = self.passing.min(octets.len());
             self.passing -= passed;
@@ -62,13 +50,55 @@ impl Meter {
             self.gathered = 0;
             let [a, b, c, kind, flags, ..] = self.head;
             self.passing = u32::from_be_bytes([0, a, b, c]) as usize;
-            match kind {
-                PING if flags & ACK == 0 => self.pings += 1,
-                SETTINGS if flags & ACK == 0 => self.settings += 1,
-                RST_STREAM => self.resets += 1,
-                _ => {}
-            }
+            tell(kind, flags, self.passing);
         }
+    }
+}
+
+/// Counts what a client sends beside requests, and what goes to it of answers: h2 tells neither.
+pub struct Meter {
+    inwards: Frames,
+    outwards: Frames,
+    pub octets: u64,
+    pub pings: u32,
+    pub settings: u32,
+    pub resets: u32,
+    /// Bytes of answers that the socket took: of frames that have begun to go, all.
+    pub gone: u64,
+}
+
+const PREFACE: usize = 24;
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const ACK: u8 = 1;
+
+impl Meter {
+    fn new() -> Self {
+        let (inwards, outwards) = (Frames::behind(PREFACE), Frames::behind(0));
+        Self { inwards, outwards, octets: 0, pings: 0, settings: 0, resets: 0, gone: 0 }
+    }
+
+    fn came(&mut self, octets: &[u8]) {
+        self.octets += octets.len() as u64;
+        let Self { inwards, pings, settings, resets, .. } = self;
+        inwards.pass(octets, |kind, flags, _| match kind {
+            PING if flags & ACK == 0 => *pings += 1,
+            SETTINGS if flags & ACK == 0 => *settings += 1,
+            RST_STREAM => *resets += 1,
+            _ => {}
+        });
+    }
+
+    fn went(&mut self, octets: &[u8]) {
+        let Self { outwards, gone, .. } = self;
+        outwards.pass(octets, |kind, _, length| {
+            if matches!(kind, DATA | HEADERS) {
+                *gone += length as u64;
+            }
+        });
     }
 }
 
@@ -100,18 +130,21 @@ impl AsyncRead for Transport {
         let this = self.get_mut();
         let before = into.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
-        this.meter.borrow_mut().count(&into.filled()[before..]);
+        this.meter.borrow_mut().came(&into.filled()[before..]);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().io {
+        let this = self.get_mut();
+        let length = ready!(match &mut this.io {
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, octets),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
             Io::Unix(stream) => Pin::new(stream).poll_write(cx, octets),
-        }
+        })?;
+        this.meter.borrow_mut().went(&octets[..length]);
+        Poll::Ready(Ok(length))
     }
 
     /// By itself h2 copies frames of less than a kibibyte into one buffer then, and hands over only larger ones apart:
@@ -169,10 +202,19 @@ mod tests {
         for cut in 1..octets.len() {
             let mut meter = Meter::new();
             for piece in octets.chunks(cut) {
-                meter.count(piece);
+                meter.came(piece);
             }
             assert_eq!((meter.pings, meter.settings, meter.resets), (2, 1, 1), "pieces of {cut}");
             assert_eq!(meter.octets, octets.len() as u64);
+        }
+        let octets =
+            [frame(200, DATA, 0), frame(8, PING, ACK), frame(20, HEADERS, 1), frame(4, RST_STREAM, 0)].concat();
+        for cut in 1..octets.len() {
+            let mut meter = Meter::new();
+            for piece in octets.chunks(cut) {
+                meter.went(piece);
+            }
+            assert_eq!(meter.gone, 220, "pieces of {cut}");
         }
     }
 

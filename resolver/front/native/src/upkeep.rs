@@ -20,6 +20,12 @@ const SETTINGS_FORGIVEN: u32 = 32;
 /// Calls that a client may cancel more than it lets be answered.
 const RESETS_FORGIVEN: u32 = 1_000;
 
+/// So much of what a client has not read has to go before it counts as moving; all of it where that is less.
+const MOVING: usize = 64 * 1024;
+
+/// While others wait for room, whoever keeps it has only this time to move.
+const PRESSED: Duration = Duration::from_secs(2);
+
 /// A connection looks after itself at least so often.
 const SELDOM: Duration = Duration::from_secs(5);
 const OFTEN: Duration = Duration::from_millis(20);
@@ -56,6 +62,26 @@ pub struct Upkeep {
     resets: u32,
     is_sent_away: bool,
     has_answered: bool,
+    reading: Reading,
+}
+
+/// Whether a client reads what it asked for.
+#[derive(Default)]
+struct Reading {
+    /// When enough had gone last; `None`: nothing is unread.
+    since: Option<Instant>,
+    /// When so much has gone in all, it is enough again.
+    enough: u64,
+}
+
+impl Reading {
+    fn note(&mut self, unread: usize, gone: u64, now: Instant) {
+        if unread == 0 {
+            self.since = None;
+        } else if self.since.is_none() || gone >= self.enough {
+            *self = Self { since: Some(now), enough: gone + unread.min(MOVING) as u64 };
+        }
+    }
 }
 
 impl Upkeep {
@@ -84,7 +110,20 @@ impl Upkeep {
             resets: 0,
             is_sent_away: false,
             has_answered: false,
+            reading: Reading::default(),
         }
+    }
+
+    /// Notes how much of what it asked for the client has not read.
+    pub fn note_unread(&mut self, unread: usize, now: Instant) {
+        self.reading.note(unread, self.meter.borrow().gone, now);
+    }
+
+    /// Tells when a client counts as stuck that takes nothing more of what is unread, or next to nothing. Whatever else
+    /// it says does not matter. `is_pressed`: others wait for the room that it keeps.
+    pub fn stuck_at(&self, settings: &Settings, is_pressed: bool) -> Option<Instant> {
+        let patience = if is_pressed { PRESSED } else { settings.keepalive_timeout };
+        Some(self.reading.since? + patience.min(settings.keepalive_timeout))
     }
 
     /// When it is to be looked at next.
@@ -171,4 +210,31 @@ fn jittered(age: Duration) -> Duration {
     // Each RandomState has keys of its own.
     let part = f64::from(RandomState::new().hash_one(0) as u32) / f64::from(u32::MAX);
     age.mul_f64(0.9 + 0.2 * part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_reads_an_octet_at_a_time_is_stuck_and_who_reads_all_or_enough_is_not() {
+        let began = Instant::now();
+        let at = |seconds| began + Duration::from_secs(seconds);
+        let mut reading = Reading::default();
+        reading.note(0, 7, at(0));
+        assert_eq!(reading.since, None);
+        reading.note(1 << 20, 7, at(1));
+        for seconds in 2..20 {
+            reading.note(1 << 20, 7 + seconds, at(seconds));
+        }
+        assert_eq!(reading.since, Some(at(1)), "an octet at a time");
+        reading.note(1 << 20, 7 + MOVING as u64, at(20));
+        assert_eq!(reading.since, Some(at(20)), "enough");
+        reading.note(2_000, 8 + 2 * MOVING as u64, at(21));
+        assert_eq!(reading.since, Some(at(21)));
+        reading.note(2_000, 1_999 + 8 + 2 * MOVING as u64, at(22));
+        assert_eq!(reading.since, Some(at(21)), "little, but not all of it");
+        reading.note(0, 2_000 + 8 + 2 * MOVING as u64, at(23));
+        assert_eq!(reading.since, None, "all");
+    }
 }
