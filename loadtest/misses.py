@@ -165,7 +165,7 @@ def from_lmdb(programs: Programs, folder: Path, store: Path) -> Missed:
         finally:
             reader.close()
 
-    with servers.node(store, workers=1, TOPNODE_NATIVE__ADDRESS="127.0.0.1:0") as node, on_server_core():
+    with servers.node(store, workers=1, TOPNODE_NATIVE__ENABLED="true") as node, on_server_core():
         spare_collector()
         return uvloop.run(measured(Resolver(node.pids["worker-0"], node.native, lambda: _scraped(node.admin))))
 

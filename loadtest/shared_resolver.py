@@ -22,7 +22,7 @@ from nodes.settings import NodeSettings
 from nodes.top import build_resolver
 from resolver.cache.redis import RedisSettings
 from resolver.clock import SystemClock
-from resolver.front.native_front import NativeSettings
+from resolver.front.core import FrontSettings
 from resolver.rpc.serving import ServingSettings, build_server
 from resolver.store.embedded import EmbeddedReader
 from resolver.units import Duration
@@ -33,8 +33,8 @@ async def serve(store: Path, redis: str) -> None:
     registry, port = CollectorRegistry(), _free_port()
     settings = NodeSettings(
         data=store,
-        serving=ServingSettings(address="127.0.0.1:0"),
-        native=NativeSettings(address=f"127.0.0.1:{port}"),
+        serving=ServingSettings(address=f"127.0.0.1:{port}"),
+        front=FrontSettings(streaming="127.0.0.1:0"),
         # On a busy machine too it is Redis that answers.
         redis=RedisSettings(address=redis, deadline=Duration(1)),
     )

@@ -1,5 +1,6 @@
 """A node with a native front as an operator runs it: what that keeps is current, and what it answers is counted."""
 
+import asyncio
 import json
 import os
 import signal
@@ -91,7 +92,7 @@ async def test_a_killed_worker_is_started_again_and_service_goes_on(top_node: To
             try:
                 answer = node.resolve("88.111/SN-1", each)
             except Fault:
-                time.sleep(0.2)
+                await asyncio.sleep(0.2)
                 answer = node.resolve("88.111/SN-1", each)
             assert answer.outcome == pb.OUTCOME_FOUND
     wait_until(lambda: node.pids()["worker-0"] not in (0, killed) and node.conditions()["worker-0"] == "serving")

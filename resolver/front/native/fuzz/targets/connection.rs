@@ -89,7 +89,7 @@ fn settings() -> Arc<Settings> {
             entry_bytes: 32 * 1024,
             spellings: 2,
             latency_bounds: vec![Duration::from_millis(1)],
-            panic_path: None,
+            planted_panic: None,
         })
     });
     Arc::clone(made)
