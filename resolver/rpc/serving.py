@@ -24,6 +24,9 @@ _NONE: Final[Mapping[str, Handler]] = MappingProxyType({})
 MESSAGE_BYTES: Final = 2 * REQUEST_BYTES
 """What gRPC itself refuses, without a reason of ours. Methods refuse what is larger than a request and tell why."""
 
+_WAITING: Final = 10_000
+"""Calls of all connections: about a second's work. From then on some are ended, from twice as many on all."""
+
 _LONGEST: Final = 20 * 86_400
 """Seconds: gRPC counts milliseconds in 31 bits."""
 
@@ -167,6 +170,13 @@ def _options(settings: ServingSettings) -> list[tuple[str, int]]:
         # Only what is not compressed: a small compressed message can be a very large one.
         ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.max_concurrent_streams", settings.streams),
+        # Calls that have ended and are not cleared away yet count beside those in flight. gRPC by itself has no room
+        # for them, and refuses new calls of clients that keep to the number of streams: half of 2,000 at once.
+        ("grpc.http2.max_deallocating_streams", 2 * settings.streams),
+        # Calls that have come and were not begun yet. Beyond bounds of its own (1,000 and 3,000) gRPC ends some of
+        # them with CANCELLED and no reason. What is too much, admission refuses with one.
+        ("grpc.server.max_pending_requests", _WAITING),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * _WAITING),
         # gRPC itself adds the tenth more or less.
         ("grpc.max_connection_age_ms", _milliseconds(settings.connection_age)),
         ("grpc.max_connection_age_grace_ms", _milliseconds(settings.connection_grace)),
