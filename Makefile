@@ -9,11 +9,12 @@ CARGO  := $(shell command -v cargo)
 NATIVE := $(if $(CARGO),$(VENV)/.native)
 CRATE  := resolver/front/native
 BUILT  := $(CURDIR)/build/native
+JAVAC   = $(or $(firstword $(wildcard $(addsuffix /bin/javac,$(JAVA_HOME)) /usr/lib/jvm/*17*/bin/javac)),javac)
 GO      = $(or $(shell command -v go),/usr/local/go/bin/go)
 SITE    = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint style crate types drift bench native fuzz cluster cassandra h2spec proto lock baseline clean
+.PHONY: help demo test check lint style crate types drift bench native fuzz cluster cassandra h2spec clients proto lock baseline clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +78,8 @@ cassandra: ## bring the jars of a real Cassandra (needs Java 17 and Maven); depl
 h2spec: ## build h2spec, which tests how HTTP/2 is spoken (needs Go 1.18; versions are pinned beside go.mod)
 	cd tests/services/h2spec && GOBIN=$(CURDIR)/build $(GO) install github.com/summerwind/h2spec/cmd/h2spec
 
+clients: build/clients/grpc-go build/clients/grpc-java ## build clients in Go and Java for tests (needs Go 1.19, Java 17, Maven)
+
 proto: $(VENV)/.dev build/proto-deps ## generate the Python code of proto/ and the table of reasons
 	$(BIN)/python -m grpc_tools.protoc -I proto -I $(SITE) --python_out=. --pyi_out=. $(PROTOS)
 	$(BIN)/python -m grpc_tools.protoc -I proto -I $(SITE) --grpc_python_out=. $(filter-out %/octets.proto,$(PROTOS))
@@ -93,6 +96,15 @@ lock: $(VENV)/.dev ## resolve the ranges of pyproject.toml into exact versions w
 
 clean: ## forget everything that was built here
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache $(VENV)
+
+build/clients/grpc-go: $(wildcard tests/services/grpc_go/*)
+	cd tests/services/grpc_go && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ .
+
+build/clients/grpc-java: $(wildcard tests/services/grpc_java/*)
+	rm -rf $@
+	mvn -q -B -f tests/services/grpc_java/pom.xml -Djars=$(CURDIR)/$@/lib package
+	$(JAVAC) --release 17 -proc:none -cp '$@/lib/*' -d $@/classes tests/services/grpc_java/*.java
+	@touch $@
 
 # google/rpc/status.proto, for buf, which cannot read it out of an installed package.
 build/proto-deps: $(VENV)/.dev

@@ -68,6 +68,10 @@ SERVICES: Final = {
         programs.has_cassandra, "sudo apt-get install openjdk-17-jdk-headless maven && make cassandra"
     ),
     "debian-index": Service(_has_package_index, "sudo apt-get update"),
+    "grpc-go": Service(lambda: bool(programs.grpc_go()), "sudo apt-get install golang-go && make clients"),
+    "grpc-java": Service(
+        lambda: bool(programs.grpc_java()), "sudo apt-get install openjdk-17-jdk-headless maven && make clients"
+    ),
     "h2spec": Service(lambda: programs.h2spec() is not None, "sudo apt-get install golang-go && make h2spec"),
     "mount": Service(lambda: bool(own_mounts()), "sudo sysctl kernel.unprivileged_userns_clone=1"),
     "native-front": Service(lambda: find_spec("topnode_front") is not None, "make native (needs cargo)"),

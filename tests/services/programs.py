@@ -3,8 +3,11 @@
 import importlib.util
 import shutil
 from pathlib import Path
+from typing import Final
 
 from deploy.cassandra import jars, jdk
+
+BUILT: Final = Path(__file__).parents[2] / "build"
 
 
 def redis() -> str | None:
@@ -23,8 +26,28 @@ def _of_the_wheel() -> str | None:
 
 def h2spec() -> str | None:
     """Find h2spec: the one of the path, else the one that `make h2spec` builds."""
-    built = Path(__file__).parents[2] / "build" / "h2spec"
+    built = BUILT / "h2spec"
     return shutil.which("h2spec") or (str(built) if built.is_file() else None)
+
+
+def grpc_go() -> tuple[str, ...]:
+    """Give the command of the client in Go that `make clients` builds; nothing where it is not built."""
+    built = BUILT / "clients" / "grpc-go"
+    return (str(built),) if built.is_file() else ()
+
+
+def grpc_java() -> tuple[str, ...]:
+    """Give the command of the client in Java that `make clients` builds; nothing where it cannot be run."""
+    built = BUILT / "clients" / "grpc-java"
+    try:
+        java = jdk.home() / "bin" / "java"
+    except jdk.NoJdkError:
+        return ()
+    if not (built / "classes").is_dir():
+        return ()
+    # It lives for seconds: nothing is won by compiling well what it does.
+    quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m")
+    return (str(java), *quick, "-cp", f"{built / 'classes'}:{built / 'lib'}/*", "grpcjava.Client")
 
 
 def has_cassandra() -> bool:
