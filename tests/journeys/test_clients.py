@@ -304,8 +304,6 @@ class Site:
         }
         # A call may take as long as a busy machine makes it take.
         everywhere = {"TOPNODE_FRONT__DEADLINE": "1min"}
-        for front in self.fronts:
-            everywhere |= front.environment
         self.nodes = {}
         for name, environment in settings.items():
             node = RunningNode(
@@ -324,7 +322,8 @@ class Site:
                 wait_until(functools.partial(has_all, channel))
 
     def endpoint(self, front: Front, name: str) -> Endpoint:
-        return Endpoint(front.address_in(self.nodes[name].started), *self._files[name])
+        started = self.nodes[name].started
+        return Endpoint(started.address if front is NATIVE else started.streaming, *self._files[name])
 
     def plan(self, front: Front) -> Plan:
         endpoints = {name: self.endpoint(front, name) for name in ("plain", "secured")}
@@ -460,7 +459,7 @@ def test_what_python_gets(run: Run, front: Front, name: str) -> None:
     (answer,) = replies["larger than an answer"].answers
     assert bounds.ANSWER_BYTES - LARGE_BYTES < len(answer) <= bounds.ANSWER_BYTES
     if front is NATIVE:
-        assert replies["streaming"].message == f"This method is served at {run.site.nodes[name].address}."
+        assert replies["streaming"].message == f"This method is served at {run.site.nodes[name].started.streaming}."
         assert results(replies["compressed"]) == results(replies["a thousand"])
     else:
         (streamed,) = replies["streaming"].answers
