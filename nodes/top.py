@@ -14,8 +14,6 @@ from nodes.version import software_version
 from registry.keyring import read_operators
 from resolver import chain
 from resolver.cache.memory import MemoryCache, MemorySettings
-from resolver.chain.keys import KeyMaker
-from resolver.chain.scopes import Speaker
 from resolver.clock import Clock
 from resolver.counting import Counting
 from resolver.federation.children import Children
@@ -123,7 +121,6 @@ class Resolver:
                 referred=settings.front.streaming,
                 answers_alone=not settings.chain.admission.rate,
                 signatures=signatures,
-                keys=KeyMaker(routes, Speaker(settings.node)),
                 routes=routes,
                 current_until=lambda: self._following.current_until,
                 counting=counting,

@@ -70,15 +70,15 @@ class Lookup:
                 line = lines[prefix] = self._line(prefix)
             tail, absent, epoch, found_tag, other_tag = line
             if body is None and absent is not None:
-                answers.append(Ready(absent, ABSENT, absent_until, epoch, generation, as_of, other_tag))
+                answers.append(Ready(absent, ABSENT, absent_until, epoch, generation, as_of, other_tag, key))
                 continue
             if body is None or tail is None or body[outcome_at] != FOUND:
-                answers.append(self._other(prefix, body, absent_until, as_of))
+                answers.append(self._other(prefix, key, body, absent_until, as_of))
                 continue
             length = len(body) + len(tail)
             # As wire.frame does, without the call: this loop is a third of what the links cost.
             framed = join((heads[length], body, tail)) if length < heads_end else frame(body + tail)
-            answers.append(Ready(framed, FOUND, found_until, epoch, generation, as_of, found_tag))
+            answers.append(Ready(framed, FOUND, found_until, epoch, generation, as_of, found_tag, key))
         return answers
 
     def _line(self, prefix: bytes) -> _Line:
@@ -88,7 +88,7 @@ class Lookup:
             return None, None, scope.epoch, b"", b""
         return sayings.tail, sayings.absent, scope.epoch, sayings.found_tag, sayings.other_tag
 
-    def _other(self, prefix: bytes, body: bytes | None, expires: float, as_of: int) -> Ready:
+    def _other(self, prefix: bytes, key: bytes, body: bytes | None, expires: float, as_of: int) -> Ready:
         """Answer where there is no record to be given, by a prefix that refuses or by a deleted record."""
         scope = self._routes.scope(prefix)
         sayings = self._speaker.sayings(scope)
@@ -98,4 +98,4 @@ class Lookup:
             # Absent comes only from the authority: a copy's deletion says only that there is no copy.
             return sayings.not_here
         framed, generation = frame(body + sayings.tail), self._routes.generation
-        return Ready(framed, ABSENT, expires, scope.epoch, generation, as_of, sayings.other_tag)
+        return Ready(framed, ABSENT, expires, scope.epoch, generation, as_of, sayings.other_tag, key)

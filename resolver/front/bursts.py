@@ -13,13 +13,12 @@ from msgspec import Struct
 
 from resolver import bounds
 from resolver.answer import FAULT, Failed, Ready
-from resolver.chain.keys import KeyMaker
 from resolver.clock import Clock
 from resolver.errors import Fault
 from resolver.front.askers import asker_at, signer_of
 from resolver.front.batches import field_of
 from resolver.front.core import SERVICE, Answer, Call, Core, Metadata
-from resolver.query import Asker
+from resolver.query import PUBLIC, Asker
 from resolver.routes import RouteTable
 from resolver.rpc.calls import as_fault, too_large
 from resolver.rpc.errors import DETAILS_KEY, error_frame, status_of
@@ -38,6 +37,14 @@ Reply = tuple[int, int, bytes | list[tuple[int, Frame]], str, list[tuple[str, by
 Taken = tuple[int, int, bytes | list[tuple[int, bytes]], int, str, bytes | None, list[tuple[str, bytes]]]
 """Token, number of the method, the request or the identifiers that are wanted with their positions in it, the
 milliseconds that are left, peer, proven identity, metadata."""
+
+
+Plain = tuple[int, int, Sequence[tuple[int, bytes]], int]
+"""Of a plain question what is needed to answer it: token, number of the method, the identifiers that are wanted with
+their positions, and the milliseconds that are left."""
+
+
+Work = Callable[[], Awaitable[list[Reply]]]
 
 
 class Native(Protocol):
@@ -77,7 +84,6 @@ class Bursts:
         methods: Sequence[Served],
         *,
         signatures: QueryVerifier,
-        keys: KeyMaker,
         routes: RouteTable,
         sequence: Callable[[], int],
         clock: Clock,
@@ -87,7 +93,6 @@ class Bursts:
         self._core = core
         self._methods = methods
         self._signatures = signatures
-        self._keys = keys
         self._routes = routes
         self._sequence = sequence
         self._monotonic = clock.monotonic
@@ -107,41 +112,40 @@ class Bursts:
 
     def _look(self) -> None:
         """Take what waits and begin to answer it: what one asker asks plainly together, the rest one by one."""
-        now, methods = self._monotonic(), self._methods
-        plain: dict[Asker, list[_Question]] = {}
+        now = self._monotonic()
+        plain: dict[Asker, list[Plain]] = {}
         last: tuple[str, bytes | None] | None = None
-        questions: list[_Question] = []
+        some: list[Plain] = []
         for token, number, wanted, left, peer, identity, metadata in self._front.take(TAKEN_AT_ONCE):
             if isinstance(wanted, bytes):
-                question = _Question(token, methods[number], now + left / 1_000)
-                who = peer, identity or b""
-                self._do((question,), partial(self._whole, wanted, partial(self._asker, who, metadata)))
+                method, call = self._methods[number], Call(now + left / 1_000, PUBLIC)
+                asker_of = partial(self._asker, (peer, identity or b""), metadata, method.name)
+                work = partial(self._whole, token, method, wanted, call, asker_of)
+                self._do(work, partial(_fault_of, token, method, call))
                 continue
             if (peer, identity) != last:
                 # What one connection asks stands together, and all connections of an asker go together.
                 last = peer, identity
-                questions = plain.setdefault(asker_at(peer, identity or b""), [])
-            questions.append(_Question(token, methods[number], now + left / 1_000, wanted))
+                some = plain.setdefault(asker_at(peer, identity or b""), [])
+            some.append((token, number, wanted, left))
         for asker, questions in plain.items():
-            for some in _queries(questions):
-                self._do(some, partial(self._plain, asker))
+            for together in _queries(questions):
+                self._begin_plain(asker, together, now)
 
-    def _do(self, questions: "Sequence[_Question]", work: "Work") -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(questions, work))
+    def _begin_plain(self, asker: Asker, questions: Sequence[Plain], now: float) -> None:
+        self._do(partial(self._plain, asker, questions, now), partial(self._apart, asker, questions, now))
+
+    def _do(self, work: Work, otherwise: Callable[[Exception], list[Reply]]) -> None:
+        task = asyncio.get_running_loop().create_task(self._answer(work, otherwise))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _answer(self, questions: "Sequence[_Question]", work: "Work") -> None:
-        """Answer questions together; where they are refused together, each for itself."""
+    async def _answer(self, work: Work, otherwise: Callable[[Exception], list[Reply]]) -> None:
+        """Answer what comes of the work; where it goes wrong, what is to be said then."""
         try:
-            replies = await work(questions)
+            replies = await work()
         except Exception as error:  # noqa: BLE001 - the outermost: each call must be answered
-            if len(questions) > 1:
-                for question in questions:
-                    self._do((question,), work)
-                return
-            (question,) = questions
-            replies = [_refused(question, as_fault(question.method.name, error))]
+            replies = otherwise(error)
         self._front.answer(replies)
 
     def _asker(
@@ -158,99 +162,98 @@ class Bursts:
         return signer_of(self._signatures, f"{SERVICE}/{method}", octets, signatures, peer=who[0])
 
     async def _whole(
-        self, octets: bytes, asker_of: Callable[[str, bytes], Asker], questions: "Sequence[_Question]"
+        self, token: int, method: Served, octets: bytes, call: Call, asker_of: Callable[[bytes], Asker]
     ) -> list[Reply]:
-        (question,) = questions
         if len(octets) > bounds.REQUEST_BYTES:
             raise too_large(octets)
-        call = Call(question.deadline, asker_of(question.method.name, octets))
-        try:
-            said = await question.method.answer(octets, call)
-        finally:
-            question.beside = call.beside
-        return [(question.token, 0, said, "", list(call.beside))]
+        call.asker = asker_of(octets)
+        said = await method.answer(octets, call)
+        return [(token, 0, said, "", list(call.beside))]
 
-    async def _plain(self, asker: Asker, questions: "Sequence[_Question]") -> list[Reply]:
-        wanted = [identifier for question in questions for _, identifier in question.wanted]
-        answers = await self._core.ready(wanted, max([each.deadline for each in questions]), asker)
-        frames = self._frames(wanted, answers)
+    def _apart(self, asker: Asker, questions: Sequence[Plain], now: float, error: Exception) -> list[Reply]:
+        """Ask anew for each of the questions that were refused together; one alone is refused."""
+        if len(questions) > 1:
+            for question in questions:
+                self._begin_plain(asker, (question,), now)
+            return []
+        ((token, number, _, _),) = questions
+        return [_refused(token, as_fault(self._methods[number].name, error))]
+
+    async def _plain(self, asker: Asker, questions: Sequence[Plain], now: float) -> list[Reply]:
+        wanted = [identifier for _, _, places, _ in questions for _, identifier in places]
+        left = max([left for _, _, _, left in questions])
+        answers = await self._core.ready(wanted, now + left / 1_000, asker)
+        frames = self._frames(answers)
         if len(wanted) == len(questions) and FAULT not in [ready.outcome for ready in answers]:
             # As nearly all are: each call wants one identifier, and gets it.
             pairs = zip(questions, frames, strict=True)
-            return [(each.token, 0, [(each.wanted[0][0], frame)], "", []) for each, frame in pairs]
+            return [(token, 0, [(places[0][0], frame)], "", []) for (token, _, places, _), frame in pairs]
         replies: list[Reply] = []
         place = 0
-        for question in questions:
-            part = slice(place, place := place + len(question.wanted))
-            replies.append(_reply(question, answers[part], frames[part]))
-            if question.method.is_unary:
+        for token, number, places, _ in questions:
+            part = slice(place, place := place + len(places))
+            method = self._methods[number]
+            replies.append(_reply(token, method, places, answers[part], frames[part]))
+            if method.is_unary:
                 # The front counts what it passes on, and that is a fault of the call.
                 self._core.identifiers.by_outcome[FAULT] += answers[place - 1].outcome == FAULT
         return replies
 
-    def _frames(self, wanted: Sequence[bytes], answers: Sequence[Ready]) -> list[Frame]:
+    def _frames(self, answers: Sequence[Ready]) -> list[Frame]:
         """Say of each answer whether the front may keep it: if nothing has changed since it was read."""
         now, sequence, generation = self._monotonic(), self._sequence(), self._routes.generation
-        keys = self._keys.keys(wanted).keys
         frames: list[Frame] = []
-        for key, ready in zip(keys, answers, strict=True):
-            left = ready.expires - now
-            # An answer of this generation has been compared already.
-            if left > 0 and (ready.generation == generation or self._has_epoch_of(key, ready)):
+        for ready in answers:
+            left, key = ready.expires - now, ready.key
+            # What is of the current generation has been compared already.
+            if left > 0 and key and (ready.generation == generation or self._is_of_epoch(key, ready.epoch)):
                 frames.append((ready.frame, int(left * 1_000), key, ready.outcome, ready.as_of, sequence, ready.tag))
             else:
                 frames.append((ready.frame, 0, b"", ready.outcome, 0, 0, ready.tag))
         return frames
 
-    def _has_epoch_of(self, key: bytes, ready: Ready) -> bool:
-        return self._routes.scope(key.partition(b"/")[0]).epoch == ready.epoch
+    def _is_of_epoch(self, key: bytes, epoch: int) -> bool:
+        return self._routes.scope(key.partition(b"/")[0]).epoch == epoch
 
 
-class _Question(Struct, gc=False):
-    """A call: until when it waits, and where it is plain, the identifiers that it wants with their positions.
-
-    `beside` goes back beside the answer, or beside the fault. One is made for each call; nothing here forms a cycle.
-    """
-
-    token: int
-    method: Served
-    deadline: float
-    wanted: Sequence[tuple[int, bytes]] = ()
-    beside: Metadata = ()
-
-
-Work = Callable[[Sequence[_Question]], Awaitable[list[Reply]]]
-"""Answers some questions; what goes wrong is a Fault."""
-
-
-def _queries(questions: Sequence[_Question]) -> Iterator[list[_Question]]:
+def _queries(questions: Sequence[Plain]) -> Iterator[list[Plain]]:
     """Share questions out to queries of as many identifiers as one may have."""
-    some: list[_Question] = []
+    some: list[Plain] = []
     count = 0
     for question in questions:
-        if some and count + len(question.wanted) > bounds.BATCH_IDENTIFIERS:
+        wanted = len(question[2])
+        if some and count + wanted > bounds.BATCH_IDENTIFIERS:
             yield some
             some, count = [], 0
         some.append(question)
-        count += len(question.wanted)
+        count += wanted
     if some:
         yield some
 
 
-def _reply(question: _Question, answers: Sequence[Ready], frames: Sequence[Frame]) -> Reply:
+def _reply(
+    token: int,
+    method: Served,
+    places: Sequence[tuple[int, bytes]],
+    answers: Sequence[Ready],
+    frames: Sequence[Frame],
+) -> Reply:
     said = []
-    for (position, _), ready, frame in zip(question.wanted, answers, frames, strict=True):
+    for (position, _), ready, frame in zip(places, answers, frames, strict=True):
         if not isinstance(ready, Failed):
             said.append((position, frame))
-        elif question.method.is_unary:
-            return _refused(question, ready.fault.anew(field="identifier"))
+        elif method.is_unary:
+            return _refused(token, ready.fault.anew(field="identifier"))
         else:
             error = error_frame(ready.fault.anew(field=field_of(position)))
             said.append((position, (error, 0, b"", ready.outcome, 0, 0, b"")))
-    return question.token, 0, said, "", []
+    return token, 0, said, "", []
 
 
-def _refused(question: _Question, fault: Fault) -> Reply:
+def _fault_of(token: int, method: Served, call: Call, error: Exception) -> list[Reply]:
+    return [_refused(token, as_fault(method.name, error), call.beside)]
+
+
+def _refused(token: int, fault: Fault, beside: Metadata = ()) -> Reply:
     status = status_of(fault)
-    beside = [*question.beside, (DETAILS_KEY, status.SerializeToString())]
-    return question.token, status.code, b"", status.message, beside
+    return token, status.code, b"", status.message, [*beside, (DETAILS_KEY, status.SerializeToString())]

@@ -20,7 +20,6 @@ from prometheus_client.registry import Collector
 from resolver import bounds
 from resolver.answer import Outcome
 from resolver.cache.s3fifo import ENTRY_MAX
-from resolver.chain.keys import KeyMaker
 from resolver.clock import Clock
 from resolver.counting import Counting
 from resolver.errors import Fault, Reason
@@ -118,7 +117,6 @@ class NativeFront:
         referred: str,
         answers_alone: bool,
         signatures: QueryVerifier,
-        keys: KeyMaker,
         routes: RouteTable,
         current_until: Callable[[], float],
         counting: Counting | None,
@@ -155,7 +153,6 @@ class NativeFront:
             core,
             methods,
             signatures=signatures,
-            keys=keys,
             routes=routes,
             sequence=lambda: self._sequence,
             clock=clock,

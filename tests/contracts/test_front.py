@@ -26,8 +26,6 @@ from prometheus_client import CollectorRegistry
 from resolver import bounds, wire
 from resolver.answer import FOUND, Failed, Outcome, Ready
 from resolver.chain import Link
-from resolver.chain.keys import KeyMaker
-from resolver.chain.scopes import Speaker
 from resolver.clock import Clock, SetClock, SystemClock
 from resolver.encoding import varint
 from resolver.errors import Fault, Reason
@@ -253,7 +251,6 @@ async def run_native(below: Below) -> AsyncIterator[str]:
         referred="127.0.0.1:3640",
         answers_alone=True,
         signatures=signatures_over(below),
-        keys=KeyMaker(below.routes, Speaker(CARD.node)),
         routes=below.routes,
         current_until=lambda: math.inf,
         counting=None,

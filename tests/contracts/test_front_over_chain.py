@@ -17,8 +17,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from resolver import bounds, chain, wire
 from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.chain.admission import AdmissionSettings
-from resolver.chain.keys import KeyMaker
-from resolver.chain.scopes import Speaker
 from resolver.clock import Clock, SetClock, SystemClock
 from resolver.errors import Fault, Reason
 from resolver.following import Following, FollowingSettings
@@ -161,7 +159,6 @@ async def _over(
             referred=f"127.0.0.1:{server.port}",
             answers_alone=not settings.admission.rate,
             signatures=signatures,
-            keys=KeyMaker(routes, Speaker("88")),
             routes=routes,
             current_until=lambda: following.current_until,
             counting=None,
