@@ -31,10 +31,13 @@ fn pieces<'a>(wire: &'a [u8], cuts: &[u8]) -> Vec<&'a [u8]> {
 fn gathered<'a>(pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Framed {
     let budget = Budget::new(most);
     let mut gathering = Gathering::default();
+    let mut taken = Vec::new();
     let all = || {
         for piece in pieces {
             gathering.add(Bytes::copy_from_slice(piece), most, &budget)?;
             assert!(budget.taken() <= most);
+            taken.extend_from_slice(piece);
+            assert!(promised(&taken).is_none_or(|whole| taken.len() <= whole), "what is too much is refused at once");
         }
         std::mem::take(&mut gathering).end()
     };
@@ -42,6 +45,12 @@ fn gathered<'a>(pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Framed {
     drop(gathering);
     assert_eq!(budget.taken(), 0, "what was taken of the budget is given back");
     framed
+}
+
+/// How long the frame is whose beginning this is.
+fn promised(taken: &[u8]) -> Option<usize> {
+    let (&[_, a, b, c, d], _) = taken.split_first_chunk::<HEAD>()?;
+    Some(HEAD + u32::from_be_bytes([a, b, c, d]) as usize)
 }
 
 fn as_the_rule_says(wire: &[u8], most: usize) -> Framed {
