@@ -38,12 +38,13 @@ style: $(VENV)/.dev
 	$(BIN)/buf lint
 	$(BIN)/buf breaking proto --against proto/baseline.binpb
 
-# Told what maturin tells PyO3, and built where the wheel is: what was compiled for one is not compiled for the other.
-crate: PYO3 = $(addprefix PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CONFIG_FILE=,$(firstword $(shell ls $(BUILT)/maturin/*.txt 2>/dev/null)))
+# PyO3 is told what maturin tells it, so that what was compiled for the wheel is not compiled again.
+crate: PYO3 = $(addprefix PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CONFIG_FILE=,$(firstword $(wildcard $(BUILT)/maturin/*.txt)))
 crate:
 	cargo fmt --check --manifest-path $(CRATE)/Cargo.toml
 	cargo fmt --check --manifest-path $(CRATE)/fuzz/Cargo.toml
-	$(PYO3) CARGO_TARGET_DIR=$(BUILT) cargo clippy --quiet --locked --release --all-targets --manifest-path $(CRATE)/Cargo.toml -- -D warnings
+	$(PYO3) CARGO_TARGET_DIR=$(BUILT) cargo clippy --quiet --locked --release --all-targets \
+	  --manifest-path $(CRATE)/Cargo.toml -- -D warnings
 
 # Cargo builds one thing at a time.
 ifneq ($(filter check,$(MAKECMDGOALS)),)
