@@ -1,4 +1,4 @@
-"""Which servers can this machine run? Asked before a test that needs one."""
+"""Which servers and clients can this machine run? Asked before a test that needs one."""
 
 import importlib.util
 import shutil
