@@ -79,7 +79,7 @@ cassandra: ## bring the jars of a real Cassandra (needs Java 17 and Maven); depl
 h2spec: ## build h2spec, which tests how HTTP/2 is spoken (needs Go 1.18; versions are pinned beside go.mod)
 	cd tests/services/h2spec && GOBIN=$(CURDIR)/build $(GO) install github.com/summerwind/h2spec/cmd/h2spec
 
-clients: build/clients/grpc-go build/clients/grpc-java ## build clients in Go and Java for tests (needs Go 1.19, Java 17, Maven)
+clients: build/clients/grpc-go build/clients/grpc-java/compiled ## build clients in Go and Java for tests (needs Go 1.19, Java 17, Maven)
 
 proto: $(VENV)/.dev build/proto-deps ## generate the Python code of proto/ and the table of reasons
 	$(BIN)/python -m grpc_tools.protoc -I proto -I $(SITE) --python_out=. --pyi_out=. $(PROTOS)
@@ -101,10 +101,10 @@ clean: ## forget everything that was built here
 build/clients/grpc-go: $(wildcard tests/services/grpc_go/*)
 	cd tests/services/grpc_go && CGO_ENABLED=0 $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ .
 
-build/clients/grpc-java: $(wildcard tests/services/grpc_java/*)
-	rm -rf $@
-	mvn -q -B -f tests/services/grpc_java/pom.xml -Djars=$(CURDIR)/$@/lib package
-	$(JAVAC) --release 17 -proc:none -cp '$@/lib/*' -d $@/classes tests/services/grpc_java/*.java
+build/clients/grpc-java/compiled: $(wildcard tests/services/grpc_java/*)
+	rm -rf $(@D)
+	mvn -q -B -f tests/services/grpc_java/pom.xml -Djars=$(CURDIR)/$(@D)/lib package
+	$(JAVAC) --release 17 -proc:none -cp '$(@D)/lib/*' -d $(@D)/classes tests/services/grpc_java/*.java
 	@touch $@
 
 # google/rpc/status.proto, for buf, which cannot read it out of an installed package.

@@ -43,7 +43,7 @@ def grpc_java() -> tuple[str, ...]:
         java = jdk.home() / "bin" / "java"
     except jdk.NoJdkError:
         return ()
-    if not (built / "classes").is_dir():
+    if not (built / "compiled").is_file():
         return ()
     # It lives for seconds: nothing is won by compiling well what it does.
     quick = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m")
