@@ -48,8 +48,9 @@ const SETTINGS: u8 = 4;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
-/// Nothing ends by itself while an input is played.
+/// Nothing ends by itself while an input is played, but for what the client wants soon.
 const LONG: Duration = Duration::from_secs(3_600);
+const SHORT: Duration = Duration::from_millis(2);
 
 /// Reads how the client begins, and what happens then, step by step.
 pub fn connection(octets: &[u8]) {
@@ -120,6 +121,7 @@ struct Stage {
     heard: Heard,
     asked: Vec<Question>,
     changes: u64,
+    has_waited: bool,
 }
 
 impl Stage {
@@ -144,6 +146,7 @@ impl Stage {
             heard: Heard::default(),
             asked: Vec::new(),
             changes: 0,
+            has_waited: false,
         }
     }
 
@@ -172,7 +175,14 @@ impl Stage {
             }
             14 => self.crossing.tell(Command::Close),
             15..=17 => self.reply(tape),
-            18 | 19 => self.turn().await,
+            18 => self.turn().await,
+            19 => {
+                // Short times pass; not often, since nothing else happens meanwhile.
+                if !std::mem::replace(&mut self.has_waited, true) {
+                    tokio::time::sleep(SHORT).await;
+                }
+                self.turn().await;
+            }
             _ => self.call(tape).await,
         }
     }
