@@ -424,6 +424,16 @@ def test_calls_wait_while_their_connection_does_not_take_what_it_has(site: Site,
     until(lambda: site.front.stats()["buffered_bytes"] == 0)
 
 
+def test_small_answers_that_are_not_taken_count_too(site: Site) -> None:
+    site.reply = lambda question: (question[0], 0, bytes(10_000), "", [])
+    with Connection(f"127.0.0.1:{site.front.port}", said={Setting.INITIAL_WINDOW_SIZE: 0}) as connection:
+        for number in range(16):
+            connection.open_call(ONE, framed(field(b"88.1/%d" % number)))
+        until(lambda: site.front.stats()["buffered_bytes"] == 16 * 10_005)
+        assert site.front.stats()["waiting"] == 0
+    until(lambda: site.front.stats()["buffered_bytes"] == 0)
+
+
 def test_what_waits_for_room_ends_at_its_deadline_and_is_bounded_too() -> None:
     with running(buffered_bytes=400_000, deadline_ms=500) as site:
         site.reply = lambda _: None

@@ -121,7 +121,7 @@ impl Connection {
                 // Before anything is looked up: what Python told holds for every request that is read from now on.
                 engine.catch_up();
                 let mut inbox = std::mem::take(&mut self.inbox);
-                engine.visit(self.seat, cx.waker(), self.calls.len(), self.room.unread(), &mut inbox);
+                engine.visit(self.seat, cx.waker(), &mut inbox);
                 for (call, settled, reserve) in inbox.drain(..) {
                     drop(reserve);
                     self.settle(call, settled, &mut engine);
@@ -155,15 +155,21 @@ impl Connection {
             worked |= self.calm(began, &mut engine);
             engine.hand_on();
             if !worked {
-                engine.offer_room();
-                if let Some(at) = self.stuck_at(&engine) {
-                    self.alarms.wake_by(at);
-                }
+                self.pass_on(&mut engine);
                 return Poll::Pending;
             }
         }
+        self.pass_on(&mut shared.borrow_mut());
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Leaves the rest to others, and to when there is more to do.
+    fn pass_on(&mut self, engine: &mut Engine) {
+        engine.pass_on(self.seat, self.calls.len(), self.room.unread());
+        if let Some(at) = self.stuck_at(engine) {
+            self.alarms.wake_by(at);
+        }
     }
 
     /// Begins a call by its headers.
@@ -271,7 +277,7 @@ impl Connection {
 
     /// Tells whether a call can be taken up. Where the room of all is lacking, this connection is woken when it is not.
     fn has_room(&self, breadth: Breadth, engine: &mut Engine) -> bool {
-        match self.room.lack(breadth, &engine.answers) {
+        match self.room.lack(breadth, &engine.answers, engine.is_behind(self.seat)) {
             None => true,
             Some(Lack::Own) => false,
             Some(Lack::Everybodys) => {

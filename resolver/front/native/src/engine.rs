@@ -59,6 +59,8 @@ struct SeatState {
     calls: usize,
     unread: usize,
     waits_for_room: bool,
+    /// It was woken because there is room, and is before all who wait.
+    is_next: bool,
 }
 
 /// How far the front is with ending.
@@ -143,8 +145,15 @@ impl Engine {
     pub fn sit(&mut self) -> Seat {
         self.seat_generation = self.seat_generation.wrapping_add(1);
         let generation = self.seat_generation;
-        let state =
-            SeatState { generation, inbox: Vec::new(), waker: None, calls: 0, unread: 0, waits_for_room: false };
+        let state = SeatState {
+            generation,
+            inbox: Vec::new(),
+            waker: None,
+            calls: 0,
+            unread: 0,
+            waits_for_room: false,
+            is_next: false,
+        };
         Seat { index: self.seats.insert(state) as u32, generation }
     }
 
@@ -155,10 +164,9 @@ impl Engine {
         }
     }
 
-    /// Notes how a connection is woken, how many calls it has and how much that is unread, and gives what came for it.
-    pub fn visit(&mut self, seat: Seat, waker: &Waker, calls: usize, unread: usize, inbox: &mut Vec<Delivery>) {
+    /// Notes how a connection is woken, and gives what came for it.
+    pub fn visit(&mut self, seat: Seat, waker: &Waker, inbox: &mut Vec<Delivery>) {
         let Some(state) = self.seats.get_mut(seat.index as usize) else { return };
-        (state.calls, state.unread) = (calls, unread);
         inbox.append(&mut state.inbox);
         match &mut state.waker {
             Some(held) => held.clone_from(waker),
@@ -185,13 +193,26 @@ impl Engine {
         !self.waiting_for_room.is_empty()
     }
 
+    /// Tells whether others come before a connection where there is room for all again.
+    pub fn is_behind(&self, seat: Seat) -> bool {
+        self.is_pressed() && !self.seats.get(seat.index as usize).is_some_and(|state| state.is_next)
+    }
+
+    /// Notes that a connection has done what it can for now, how many calls it has, and how much that is unread.
+    pub fn pass_on(&mut self, seat: Seat, calls: usize, unread: usize) {
+        if let Some(state) = self.seats.get_mut(seat.index as usize) {
+            (state.is_next, state.calls, state.unread) = (false, calls, unread);
+        }
+        self.offer_room();
+    }
+
     /// Wakes the first that waits for room, if there is some. Called whenever some may have been given back.
     pub fn offer_room(&mut self) {
         while self.is_pressed() && self.answers.have_room() {
             let Some(seat) = self.waiting_for_room.pop_front() else { return };
             let Some(state) = self.seats.get_mut(seat.index as usize) else { continue };
             if state.generation == seat.generation {
-                state.waits_for_room = false;
+                (state.waits_for_room, state.is_next) = (false, true);
                 state.waker.as_ref().into_iter().for_each(Waker::wake_by_ref);
                 return;
             }

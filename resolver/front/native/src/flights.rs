@@ -229,7 +229,7 @@ mod tests {
     fn room_is_kept_until_a_flight_ends_whoever_waits_for_it() {
         let mut bench = Bench::new(9);
         let (room, answers) = (Room::default(), Answers::new(1 << 20, 1 << 10));
-        let lack = || room.lack(Breadth::Many, &answers);
+        let lack = || room.lack(Breadth::Many, &answers, false);
         let token = bench.begin("88.1/a", 1).expect("room");
         bench.flights.keep_room(token, || room.reserve(Breadth::Many, 1, &answers));
         bench.flights.keep_room(token, || unreachable!("it is kept once"));

@@ -110,14 +110,14 @@ impl Room {
         self.unread.taken()
     }
 
-    /// Tells why no call of this breadth can be taken up now.
-    pub fn lack(&self, breadth: Breadth, answers: &Answers) -> Option<Lack> {
+    /// Tells why no call of this breadth can be taken up now. `is_behind`: others have waited longer for the room of all.
+    pub fn lack(&self, breadth: Breadth, answers: &Answers, is_behind: bool) -> Option<Lack> {
         let unread = self.unread.taken();
         if unread + self.asked[breadth as usize].taken() >= UNREAD {
             return Some(Lack::Own);
         }
         let is_small = unread.max(self.expected[breadth as usize].unwrap_or(answers.usual)) <= SMALL;
-        (!is_small && !answers.have_room()).then_some(Lack::Everybodys)
+        (!is_small && (is_behind || !answers.have_room())).then_some(Lack::Everybodys)
     }
 
     /// Keeps room for what Python is asked for, until it has answered: also when its caller goes away before.
@@ -181,13 +181,13 @@ mod tests {
         let (room, answers) = (Room::default(), Answers::new(64 << 20, 3 << 20));
         let held: Vec<Bytes> = (0..2).map(|_| room.hold(Bytes::from(vec![7; UNREAD / 2]), &answers)).collect();
         assert_eq!((room.unread(), answers.octets()), (UNREAD, UNREAD));
-        assert_eq!(Breadth::ALL.map(|breadth| room.lack(breadth, &answers)), [Some(Lack::Own); 2]);
+        assert_eq!(Breadth::ALL.map(|breadth| room.lack(breadth, &answers, false)), [Some(Lack::Own); 2]);
         let mut rest = held.into_iter().next().expect("two");
         let piece = rest.split_to(10);
         drop(rest);
         assert_eq!(room.unread(), UNREAD / 2, "all of it is there as long as a piece is");
         drop(piece);
-        assert_eq!((room.unread(), answers.octets(), room.lack(MANY, &answers)), (0, 0, None));
+        assert_eq!((room.unread(), answers.octets(), room.lack(MANY, &answers, false)), (0, 0, None));
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
         let (mut room, mut answers) = (Room::default(), Answers::new(64 << 20, 3 << 20));
         let at_once = |room: &Room, answers: &Answers, breadth, identifiers| {
             let mut reserves = Vec::new();
-            while room.lack(breadth, answers).is_none() {
+            while room.lack(breadth, answers, false).is_none() {
                 reserves.push(room.reserve(breadth, identifiers, answers));
             }
             reserves.len()
@@ -227,11 +227,13 @@ mod tests {
         large.learn(MANY, 3 << 20, &mut answers);
         small.learn(MANY, 300, &mut answers);
         let held: Vec<Bytes> = (0..3).map(|_| large.hold(Bytes::from(vec![7; 2 << 20]), &answers)).collect();
-        let lacks = |breadth| [&large, &small, &fresh].map(|room| room.lack(breadth, &answers));
+        let lacks = |breadth| [&large, &small, &fresh].map(|room| room.lack(breadth, &answers, false));
         assert_eq!(lacks(MANY), [Some(Lack::Own), None, Some(Lack::Everybodys)]);
         assert_eq!(lacks(Breadth::One), [Some(Lack::Own), None, None]);
         assert!(answers.have_room_for(2 << 20) && !answers.have_room_for((2 << 20) + 1));
         drop(held);
         assert_eq!(lacks(MANY), [None; 3]);
+        let behind = [&large, &small, &fresh].map(|room| room.lack(MANY, &answers, true));
+        assert_eq!(behind, [Some(Lack::Everybodys), None, Some(Lack::Everybodys)]);
     }
 }

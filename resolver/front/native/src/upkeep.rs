@@ -20,8 +20,10 @@ const SETTINGS_FORGIVEN: u32 = 32;
 /// Calls that a client may cancel more than it lets be answered.
 const RESETS_FORGIVEN: u32 = 1_000;
 
-/// So much of what a client has not read has to go before it counts as moving; all of it where that is less.
+/// So much of what a client has not read has to go before it counts as moving, and such a part of it; all of it where
+/// that is less.
 const MOVING: usize = 64 * 1024;
+const MOVING_PART: usize = 8;
 
 /// While others wait for room, whoever keeps it has only this time to move.
 const PRESSED: Duration = Duration::from_secs(2);
@@ -79,7 +81,8 @@ impl Reading {
         if unread == 0 {
             self.since = None;
         } else if self.since.is_none() || gone >= self.enough {
-            *self = Self { since: Some(now), enough: gone + unread.min(MOVING) as u64 };
+            let enough = MOVING.max(unread / MOVING_PART).min(unread);
+            *self = Self { since: Some(now), enough: gone + enough as u64 };
         }
     }
 }
@@ -223,18 +226,24 @@ mod tests {
         let mut reading = Reading::default();
         reading.note(0, 7, at(0));
         assert_eq!(reading.since, None);
-        reading.note(1 << 20, 7, at(1));
+        let mut gone = 7;
+        reading.note(1 << 20, gone, at(1));
         for seconds in 2..20 {
-            reading.note(1 << 20, 7 + seconds, at(seconds));
+            reading.note(1 << 20, gone + seconds, at(seconds));
         }
         assert_eq!(reading.since, Some(at(1)), "an octet at a time");
-        reading.note(1 << 20, 7 + MOVING as u64, at(20));
-        assert_eq!(reading.since, Some(at(20)), "enough");
-        reading.note(2_000, 8 + 2 * MOVING as u64, at(21));
-        assert_eq!(reading.since, Some(at(21)));
-        reading.note(2_000, 1_999 + 8 + 2 * MOVING as u64, at(22));
-        assert_eq!(reading.since, Some(at(21)), "little, but not all of it");
-        reading.note(0, 2_000 + 8 + 2 * MOVING as u64, at(23));
+        gone += 1 << 16;
+        reading.note(1 << 20, gone, at(20));
+        assert_eq!(reading.since, Some(at(1)), "little of so much");
+        gone += 1 << 16;
+        reading.note(1 << 17, gone, at(21));
+        assert_eq!(reading.since, Some(at(21)), "an eighth");
+        gone += MOVING as u64;
+        reading.note(2_000, gone, at(22));
+        assert_eq!(reading.since, Some(at(22)), "enough of whatever there is");
+        reading.note(2_000, gone + 1_999, at(23));
+        assert_eq!(reading.since, Some(at(22)), "not all of what is little");
+        reading.note(0, gone + 2_000, at(24));
         assert_eq!(reading.since, None, "all");
     }
 }
