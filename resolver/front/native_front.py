@@ -271,6 +271,11 @@ class NativeNumbers(Collector):
             value=stats["buffered_bytes"],
         )
         yield GaugeMetricFamily(
+            "topnode_native_unread_bytes",
+            "Bytes of answers that clients have not read, or that are to come.",
+            value=stats["unread_bytes"],
+        )
+        yield GaugeMetricFamily(
             "topnode_native_flights", "Questions that wait for an answer of this process.", value=stats["flights"]
         )
         yield CounterMetricFamily(
@@ -287,6 +292,9 @@ class NativeNumbers(Collector):
         )
         yield CounterMetricFamily(
             "topnode_native_stalled", "Connections that did not read what they had asked for.", value=stats["stalled"]
+        )
+        yield CounterMetricFamily(
+            "topnode_native_parked", "Calls that waited for room for their answers.", value=stats["parked"]
         )
         yield CounterMetricFamily(
             "topnode_native_joined", "Calls that were answered by another one's flight.", value=stats["joined"]

@@ -426,16 +426,6 @@ def refused(error: grpc.Call, answers: Iterable[bytes]) -> Reply:
     return Reply(error.code().value[0], error.details() or "", carried, tuple(answers))
 
 
-SENT_AWAY: Final = "The native front takes pings by which a client measures the way of an answer for abuse."
-
-
-@pytest.fixture
-def sent_away(request: pytest.FixtureRequest, client: str, front: Front) -> None:
-    """Note what is known to fail, of grpc-java now and then. Whoever mends it takes this away."""
-    if front is NATIVE:
-        request.applymarker(pytest.mark.xfail(reason=SENT_AWAY, strict=client == "go"))
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with ExitStack() as stack:
@@ -520,7 +510,6 @@ def results(got: Reply) -> list[pb.BatchResult]:
 class TestAClient:
     """One client at one front, without TLS or with it and a certificate of the client's own."""
 
-    @pytest.mark.usefixtures("sent_away")
     def test_each_call_ends_as_it_does_for_python(self, run: Run, client: str, front: Front, name: str) -> None:
         expected = run.replies(front, name)
         got = run.seen(client, front).endpoints[name].busy.calls
@@ -531,7 +520,6 @@ class TestAClient:
         }
         assert [ask for ask, it in got.items() if not it.is_same_as(expected[ask])] == []
 
-    @pytest.mark.usefixtures("sent_away")
     def test_of_many_calls_at_once_all_are_answered(self, run: Run, client: str, front: Front, name: str) -> None:
         expected = run.replies(front, name)
         for crowd, replies in zip(CROWDS, run.seen(client, front).endpoints[name].busy.crowds, strict=True):
@@ -540,7 +528,6 @@ class TestAClient:
             assert failed == set()
             assert [ask for ask, got in came.items() if not all(it.is_same_as(expected[ask]) for it in got)] == []
 
-    @pytest.mark.usefixtures("sent_away")
     def test_calls_that_end_too_soon_take_nothing_with_them(
         self, run: Run, client: str, front: Front, name: str
     ) -> None:
@@ -576,7 +563,6 @@ def test_no_call_fails_while_connections_age(run: Run, client: str, front: Front
 
 
 @pytest.mark.needs("native-front")
-@pytest.mark.xfail(bool(programs.grpc_go()), reason=SENT_AWAY, strict=True)
 def test_the_native_front_has_sent_nobody_away(run: Run) -> None:
     for program in run.programs.values():
         assert program.seen

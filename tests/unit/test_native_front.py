@@ -401,7 +401,7 @@ def test_a_large_answer_goes_as_its_caller_takes_it(site: Site, caller: Caller) 
     site.reply = lambda question: (question[0], 0, body, "", [])
     calls = [caller.later(OTHER, b"") for _ in range(4)]
     assert all(call.result() == body for call in calls)
-    until(lambda: site.front.stats()["buffered_bytes"] == 0)
+    until(lambda: site.front.stats()["unread_bytes"] == 0)
 
 
 def test_calls_wait_while_their_connection_does_not_take_what_it_has(site: Site, caller: Caller) -> None:
@@ -416,12 +416,12 @@ def test_calls_wait_while_their_connection_does_not_take_what_it_has(site: Site,
         assert len(site.asked) == 5
         stats = site.front.stats()
         assert stats["waiting"] == 11
-        assert stats["buffered_bytes"] < 5 * MEBI
+        assert stats["unread_bytes"] < 5 * MEBI
         assert stats["parked"] >= 7
         ended = connection.ended([*numbers, small])
     assert [ended[number].messages for number in numbers] == [(body,)] * 10
     assert ended[small].messages == (answer_of(b"88.1/a"),)
-    until(lambda: site.front.stats()["buffered_bytes"] == 0)
+    until(lambda: site.front.stats()["unread_bytes"] == 0)
 
 
 def test_small_answers_that_are_not_taken_count_too(site: Site) -> None:
@@ -429,9 +429,9 @@ def test_small_answers_that_are_not_taken_count_too(site: Site) -> None:
     with Connection(f"127.0.0.1:{site.front.port}", said={Setting.INITIAL_WINDOW_SIZE: 0}) as connection:
         for number in range(16):
             connection.open_call(ONE, framed(field(b"88.1/%d" % number)))
-        until(lambda: site.front.stats()["buffered_bytes"] == 16 * 10_005)
+        until(lambda: site.front.stats()["unread_bytes"] == 16 * 10_005)
         assert site.front.stats()["waiting"] == 0
-    until(lambda: site.front.stats()["buffered_bytes"] == 0)
+    until(lambda: site.front.stats()["unread_bytes"] == 0)
 
 
 def test_what_waits_for_room_ends_at_its_deadline_and_is_bounded_too() -> None:
@@ -491,7 +491,7 @@ def test_who_keeps_the_room_of_all_and_takes_nothing_is_ended_for_those_who_wait
         with Connection(f"127.0.0.1:{site.front.port}") as holder:
             for _ in range(2):
                 holder.open_call(OTHER, framed(b""))
-            until(lambda: site.front.stats()["buffered_bytes"] >= 6 * MEBI)
+            until(lambda: site.front.stats()["unread_bytes"] >= 6 * MEBI)
             large = caller.later(OTHER, b"", timeout=30)
             until(lambda: site.front.stats()["parked"])
             assert other.call(ONE, field(b"88.1/a")) == answer_of(b"88.1/a")
@@ -516,7 +516,7 @@ def test_who_takes_next_to_nothing_is_ended_whatever_else_it_says(count: int) ->
                     time.sleep(0.02)
         until(lambda: not site.front.stats()["connections"])
         stats = site.front.stats()
-        assert (stats["stalled"], stats["calmed"], stats["buffered_bytes"]) == (1, 0, 0)
+        assert (stats["stalled"], stats["calmed"], stats["unread_bytes"]) == (1, 0, 0)
 
 
 def test_cancelled_calls_leave_room(site: Site, caller: Caller) -> None:

@@ -147,10 +147,10 @@ class Front:
         `calls`: (path, code) to calls. `cancelled`: path to calls whose callers went away. `latency`: (path, tier),
         tier "front" or "python", to (calls by `latency_bounds_ms` and one more, seconds in all). `refused`: by name.
         `cache`: hits, misses, stale (of the misses), refused, evicted, bytes, entries. `identifiers`: by outcome.
-        `connections`, `waiting` (calls held), `buffered_bytes` (of requests, and of answers that are not read or are
-        to come), `flights`: now. `accepted`, `turned_away`, `handshakes_failed`, `calmed` (sent away for flooding),
-        `stalled` (took nothing), `parked` (calls that waited for room for their answers), `joined` (calls that shared
-        a flight), `panics`.
+        `connections`, `waiting` (calls held), `buffered_bytes` (of requests), `unread_bytes` (of answers that are not
+        read, or are to come), `flights`: now. `accepted`, `turned_away`, `handshakes_failed`, `calmed` (sent away for
+        flooding), `stalled` (took nothing), `parked` (calls that waited for room for their answers), `joined` (calls
+        that shared a flight), `panics`.
 
         Raises:
             RuntimeError: the front is not running.

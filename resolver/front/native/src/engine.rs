@@ -510,7 +510,8 @@ impl Engine {
             cache_evicted: self.cache.evicted(),
             connections: self.connections,
             calls: self.seats.iter().map(|(_, state)| state.calls).sum(),
-            buffered_octets: self.budget.taken() + self.answers.octets(),
+            buffered_octets: self.budget.taken(),
+            unread_octets: self.answers.octets(),
             flights: self.flights.len(),
         }
     }

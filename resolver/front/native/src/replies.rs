@@ -137,6 +137,7 @@ pub fn stats<'py>(py: Python<'py>, snapshot: &Snapshot, settings: &Settings) -> 
     all.set_item("parked", snapshot.stats.parked)?;
     all.set_item("waiting", snapshot.calls)?;
     all.set_item("buffered_bytes", snapshot.buffered_octets)?;
+    all.set_item("unread_bytes", snapshot.unread_octets)?;
     all.set_item("flights", snapshot.flights)?;
     all.set_item("joined", snapshot.stats.joined)?;
     all.set_item("panics", snapshot.stats.panics)?;

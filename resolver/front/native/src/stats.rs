@@ -74,6 +74,7 @@ pub struct Snapshot {
     pub connections: usize,
     pub calls: usize,
     pub buffered_octets: usize,
+    pub unread_octets: usize,
     pub flights: usize,
 }
 

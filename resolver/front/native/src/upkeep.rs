@@ -11,7 +11,8 @@ use h2::{Ping, PingPong};
 use crate::settings::Settings;
 use crate::transport::Meter;
 
-/// Pings too soon that are forgiven until something is answered again, as gRPC does.
+/// Pings too soon that are forgiven until something is answered again, or some more of an answer goes, as gRPC does:
+/// clients measure the way with a ping for each window of what comes.
 const STRIKES: u32 = 2;
 
 /// Changes of settings that are forgiven likewise: each has to be acknowledged.
@@ -59,6 +60,8 @@ pub struct Upkeep {
     probed_at: Option<Instant>,
     idle_since: Option<Instant>,
     last_ping: Option<Instant>,
+    /// Of answers, when pings were counted last.
+    gone: u64,
     strikes: u32,
     settings_changed: u32,
     resets: u32,
@@ -108,6 +111,7 @@ impl Upkeep {
             probed_at: None,
             idle_since: None,
             last_ping: None,
+            gone: 0,
             strikes: 0,
             settings_changed: 0,
             resets: 0,
@@ -183,13 +187,16 @@ impl Upkeep {
     /// Tells whether the client may stay, by what it sent beside requests; `answered`: calls since the last time.
     /// That it may not is told once.
     pub fn is_calm(&mut self, answered: u32, ping_interval: Duration, now: Instant) -> bool {
-        let (pings, settings, resets) = {
+        let (pings, settings, resets, gone) = {
             let mut meter = self.meter.borrow_mut();
-            let Meter { pings, settings, resets, .. } = &mut *meter;
-            (std::mem::take(pings), std::mem::take(settings), std::mem::take(resets))
+            let Meter { pings, settings, resets, gone, .. } = &mut *meter;
+            (std::mem::take(pings), std::mem::take(settings), std::mem::take(resets), *gone)
         };
+        if answered > 0 || std::mem::replace(&mut self.gone, gone) < gone {
+            (self.strikes, self.settings_changed) = (0, 0);
+        }
         if answered > 0 {
-            (self.strikes, self.settings_changed, self.has_answered) = (0, 0, true);
+            self.has_answered = true;
             self.resets = self.resets.saturating_sub(answered);
         }
         if pings + settings + resets == 0 || self.is_sent_away {

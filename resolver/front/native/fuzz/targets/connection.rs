@@ -302,6 +302,7 @@ impl Stage {
         self.check(&left);
         assert_eq!((left.calls, left.buffered_octets), (0, 0), "an ended connection leaves nothing");
         assert_eq!(left.flights, self.asked.len(), "what is out is what Python has not answered");
+        assert!(left.unread_octets == 0 || left.flights > 0, "room is kept for what Python has not answered only");
     }
 
     fn numbers(&self) -> Snapshot {
