@@ -34,7 +34,7 @@ from loadtest.driver import Loop
 from loadtest.figures import Bar, Compared, Figures
 from loadtest.h2load import Shape
 from loadtest.machine import Machine
-from loadtest.programs import RESOLVE, Programs, Server
+from loadtest.programs import BARE, RESOLVE, Programs, Server
 
 HOT: Final = 1_000
 """Records that are asked for again and again in batches."""
@@ -114,6 +114,11 @@ def _fronts(folder: Path, built: Programs, figures: Figures, tell: Callable[[str
         _batches(plain, figures)
         tell("idle connections")
         figures.bars.append(_idle("an idle connection, memory", idle.measure(plain.pid, plain.native, call.request)))
+    if built.has_rust:
+        # How much of it the crate takes that the front is built on.
+        with built.echo(BARE, folder / "answer") as echo:
+            kept = idle.measure(echo.pid, echo.port, call.request)
+        figures.notes["an idle connection of the bare echo on the crate h2, KiB"] = kept / 1_024
     with _node(folder / "store", **certificate) as secured:
         tell("over TLS")
         _secured(secured, message, figures)
@@ -156,7 +161,8 @@ def _side_by_side(
         file = folder / "answer"
         file.write_bytes(programs.framed([answer]))
         sides = [native]
-        sides += [_Side(name, stack.enter_context(built.echo(echo, file))) for echo, name in built.echoes.items()]
+        for echo, name in built.echoes.items():
+            sides.append(_Side(name, stack.enter_context(built.echo(echo, file)), share=1 if echo == BARE else 2))
         port, pid = stack.enter_context(servers.echo())
         path = f"/topnode.Echo/{len(answer)}"
         sides += [_Side("bare echo, grpcio", Server(pid, port), path, GRPCIO_SHARE), grpcio]

@@ -23,7 +23,8 @@ FOLDER: Final = Path(__file__).parent
 BUILT: Final = FOLDER.parent / "build" / "loadtest"
 RESOLVE: Final = f"/{SERVICE}/Resolve"
 
-OF_RUST: Final = {"release/echo_h2": "bare echo, crate h2", "release/echo_tonic": "echo, tonic"}
+BARE: Final = "release/echo_h2"
+OF_RUST: Final = {BARE: "bare echo, crate h2", "release/echo_tonic": "echo, tonic"}
 OF_GO: Final = {"echo_go": "echo, grpc-go"}
 """Programs that answer from memory, on one thread or on the one core that they have; and what they are."""
 

@@ -114,8 +114,9 @@ class Bursts:
         """Take what waits and begin to answer it: what one asker asks plainly together, the rest one by one."""
         now = self._monotonic()
         plain: dict[Asker, list[Plain]] = {}
-        last: tuple[str, bytes | None] | None = None
         some: list[Plain] = []
+        last_peer: str | None = None
+        last_identity: bytes | None = None
         for token, number, wanted, left, peer, identity, metadata in self._front.take(TAKEN_AT_ONCE):
             if isinstance(wanted, bytes):
                 method, call = self._methods[number], Call(now + left / 1_000, PUBLIC)
@@ -123,9 +124,9 @@ class Bursts:
                 work = partial(self._whole, token, method, wanted, call, asker_of)
                 self._do(work, partial(_fault_of, token, method, call))
                 continue
-            if (peer, identity) != last:
+            if peer != last_peer or identity != last_identity:
                 # What one connection asks stands together, and all connections of an asker go together.
-                last = peer, identity
+                last_peer, last_identity = peer, identity
                 some = plain.setdefault(asker_at(peer, identity or b""), [])
             some.append((token, number, wanted, left))
         for asker, questions in plain.items():
@@ -203,11 +204,16 @@ class Bursts:
         """Say of each answer whether the front may keep it: if nothing has changed since it was read."""
         now, sequence, generation = self._monotonic(), self._sequence(), self._routes.generation
         frames: list[Frame] = []
+        expires, left = 0.0, 0
         for ready in answers:
-            left, key = ready.expires - now, ready.key
+            if ready.expires is not expires:
+                # What was read together has one time.
+                expires = ready.expires
+                left = max(0, int((expires - now) * 1_000))
+            key = ready.key
             # What is of the current generation has been compared already.
-            if left > 0 and key and (ready.generation == generation or self._is_of_epoch(key, ready.epoch)):
-                frames.append((ready.frame, int(left * 1_000), key, ready.outcome, ready.as_of, sequence, ready.tag))
+            if left and key and (ready.generation == generation or self._is_of_epoch(key, ready.epoch)):
+                frames.append((ready.frame, left, key, ready.outcome, ready.as_of, sequence, ready.tag))
             else:
                 frames.append((ready.frame, 0, b"", ready.outcome, 0, 0, ready.tag))
         return frames
