@@ -480,6 +480,14 @@ def test_a_batch_that_finds_no_room_is_asked_for_again_when_there_is_some() -> N
         assert len(site.asked) > 60 + len(callers)
 
 
+def test_a_batch_of_more_than_there_is_room_for_goes_to_python_whole() -> None:
+    with running(buffered_bytes=4 * MEBI, answer_bytes=MEBI) as site, calling(site) as caller:
+        site.frame = lambda identifier: (field(field(bytes(2 * MEBI))), *frame_of(identifier, keep=0)[1:])
+        wanted = b"".join(field(b"88.1/%d" % number) for number in range(3))
+        assert caller.call(BATCH, wanted) == b"whole " + wanted
+        assert len(site.asked) == 2
+
+
 def test_who_keeps_the_room_of_all_and_takes_nothing_is_ended_for_those_who_wait() -> None:
     body = bytes(3 * MEBI)
     with (

@@ -48,7 +48,7 @@ pub enum Stage {
     /// It is all there, and waits for room for its answer: nothing was looked up, and nobody asked.
     Parked {
         message: Bytes,
-        _charges: [Charge; 2],
+        charges: [Charge; 2],
     },
     /// Python has it, or another call's flight does.
     Asked {

@@ -295,7 +295,7 @@ impl Connection {
         let message = Bytes::copy_from_slice(&message);
         let (id, due) = (self.next_id(), call.due);
         self.parked[call.breadth as usize].push_back(id);
-        self.hold(id, call, Stage::Parked { message, _charges: [of_all, own] }, due);
+        self.hold(id, call, Stage::Parked { message, charges: [of_all, own] }, due);
     }
 
     /// Takes up calls that waited for room. Tells whether there were any.
@@ -308,8 +308,8 @@ impl Connection {
                     break;
                 }
                 self.parked[breadth as usize].pop_front();
-                if let Some(Held { call, stage: Stage::Parked { message, _charges }, .. }) = self.release(id) {
-                    drop(_charges);
+                if let Some(Held { call, stage: Stage::Parked { message, charges }, .. }) = self.release(id) {
+                    drop(charges);
                     worked = true;
                     self.decide(call, message, engine, self.now);
                 }
@@ -379,7 +379,8 @@ impl Connection {
                     return self.ask_whole(call, message, engine, Instant::now());
                 }
                 let octets = parts.iter().flatten().map(|part| part.wire.len()).sum();
-                if octets > AT_ONCE && !engine.answers.have_room_for(octets) {
+                let is_large = (AT_ONCE..=engine.settings.answer_bytes).contains(&octets);
+                if is_large && !engine.answers.have_room_for(octets) {
                     // More came than was expected. It is asked for again when there is room.
                     self.room.learn(call.breadth, octets, &mut engine.answers);
                     drop(parts);
