@@ -80,7 +80,7 @@ class NativeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Questions of each worker that wait for an answer of its own."""
 
     buffered: Size = Size(64 << 20)
-    """Bytes of requests that have not arrived whole, in all."""
+    """Bytes of requests that have not arrived whole, in all; and as many of answers that clients have not read."""
 
     body_timeout: Duration = Duration(10)
     """Within this time a request that has begun must be there whole."""
