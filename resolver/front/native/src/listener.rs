@@ -138,7 +138,8 @@ fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>
     let config = engine.borrow().tls.clone();
     spawn_local(async move {
         let Some(config) = config else { return serve(Io::Tcp(stream), written, None, place).await };
-        match timeout(HANDSHAKES, TlsAcceptor::from(config).accept(stream)).await {
+        // In a box of its own, as everything that is over once the connection serves: what is idle keeps no room for it.
+        match Box::pin(timeout(HANDSHAKES, TlsAcceptor::from(config).accept(stream))).await {
             Ok(Ok(stream)) => {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let identity = certificates.and_then(|chain| chain.first()).and_then(|first| identity(first));
@@ -150,15 +151,20 @@ fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>
 }
 
 async fn serve(io: Io, address: String, identity: Option<Vec<u8>>, place: Place) {
-    let (transport, meter) = Transport::new(io);
-    let builder = http2(&place.engine.borrow().settings);
-    match timeout(HANDSHAKES, builder.handshake(transport)).await {
-        Ok(Ok(h2)) => {
-            let peer = Arc::new(Peer { address, identity });
-            Contained::new(Connection::new(h2, meter, Rc::clone(&place.engine), peer)).await;
-        }
-        _ => place.engine.borrow_mut().stats.handshakes_failed += 1,
+    let engine = &place.engine;
+    match Box::pin(begun(io, address, identity, engine)).await {
+        Some(connection) => connection.await,
+        None => engine.borrow_mut().stats.handshakes_failed += 1,
     }
+}
+
+/// Begins HTTP/2.
+async fn begun(io: Io, address: String, identity: Option<Vec<u8>>, engine: &Rc<RefCell<Engine>>) -> Option<Contained> {
+    let (transport, meter) = Transport::new(io);
+    let builder = http2(&engine.borrow().settings);
+    let h2 = timeout(HANDSHAKES, builder.handshake(transport)).await.ok()?.ok()?;
+    let peer = Arc::new(Peer { address, identity });
+    Some(Contained::new(Connection::new(h2, meter, Rc::clone(engine), peer)))
 }
 
 pub fn http2(settings: &Settings) -> h2::server::Builder {
