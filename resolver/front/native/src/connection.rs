@@ -42,7 +42,7 @@ const ROUNDS: usize = 16;
 
 /// An answer of this size is handed over at once, whatever the client has room for: there is one at most for each of
 /// its calls. A larger one goes as the client takes it.
-const AT_ONCE: usize = 16 * 1024;
+pub const AT_ONCE: usize = 16 * 1024;
 
 /// This part of the room for requests may be taken by those of one connection that wait for room for their answers.
 const PARKED_PART: usize = 4;
@@ -122,8 +122,8 @@ impl Connection {
                 engine.catch_up();
                 let mut inbox = std::mem::take(&mut self.inbox);
                 engine.visit(self.seat, cx.waker(), &mut inbox);
-                for (call, settled, reserve) in inbox.drain(..) {
-                    drop(reserve);
+                for (call, settled, reserve, charge) in inbox.drain(..) {
+                    drop((reserve, charge));
                     self.settle(call, settled, &mut engine);
                 }
                 self.inbox = inbox;
@@ -379,12 +379,9 @@ impl Connection {
                     return self.ask_whole(call, message, engine, Instant::now());
                 }
                 let octets = parts.iter().flatten().map(|part| part.wire.len()).sum();
-                let is_large = (AT_ONCE..=engine.settings.answer_bytes).contains(&octets);
-                if is_large && !engine.answers.have_room_for(octets) {
-                    // More came than was expected. It is asked for again when there is room.
-                    self.room.learn(call.breadth, octets, &mut engine.answers);
+                if octets > AT_ONCE && octets <= engine.settings.answer_bytes && !engine.answers.have_room_for(octets) {
                     drop(parts);
-                    return self.park(call, message, engine);
+                    return self.ask_again(call, message, octets, engine);
                 }
                 match engine.join(&mut parts) {
                     Some(Ok(answer)) => self.answer(call, answer, Tier::Python, engine),
@@ -393,8 +390,20 @@ impl Connection {
                     None => self.answer(call, no_answer(), Tier::Python, engine),
                 }
             }
-            (Settled::Parts(_), _) => self.answer(call, no_answer(), Tier::Python, engine),
+            (Settled::TooMuch(octets), Stage::Joining { message, .. }) => {
+                self.ask_again(call, message, octets, engine);
+            }
+            (Settled::Parts(_) | Settled::TooMuch(_), _) => self.answer(call, no_answer(), Tier::Python, engine),
         }
+    }
+
+    /// Has Python asked again for that for which there was no room: when there is some, or in a way that takes less.
+    fn ask_again(&mut self, call: Call, message: Bytes, octets: usize, engine: &mut Engine) {
+        if octets > engine.settings.answer_bytes {
+            return self.ask_whole(call, message, engine, Instant::now());
+        }
+        self.room.learn(call.breadth, octets, &mut engine.answers);
+        self.park(call, message, engine);
     }
 
     fn refuse(&mut self, call: Call, refusal: Refusal, engine: &mut Engine) {

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::answers::Answer;
 use crate::cache::Frame;
+use crate::framing::{Budget, Charge};
 use crate::stats::Snapshot;
 
 /// A flight as Python knows it.
@@ -49,7 +50,10 @@ pub struct Question {
 #[derive(Debug)]
 pub enum Said {
     Whole(Answer),
-    Frames(Vec<(u32, Frame)>),
+    /// With the room that they take until they are where they go.
+    Frames(Vec<(u32, Frame)>, Charge),
+    /// So many bytes, for which there is no room, or no answer that could hold them.
+    TooMuch(usize),
 }
 
 /// A reply to a question.
@@ -83,6 +87,8 @@ pub struct Crossing {
     commands: Mutex<Vec<Command>>,
     has_commands: AtomicBool,
     pub bell: Notify,
+    /// Room for the answers of all connections; they take it from here on.
+    pub answers: Budget,
 }
 
 struct Questions {
@@ -92,7 +98,7 @@ struct Questions {
 }
 
 impl Crossing {
-    pub fn new() -> io::Result<Self> {
+    pub fn new(answers: Budget) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
         Ok(Self {
             questions: Mutex::new(Questions { waiting: VecDeque::new(), is_told: false }),
@@ -101,6 +107,7 @@ impl Crossing {
             commands: Mutex::new(Vec::new()),
             has_commands: AtomicBool::new(false),
             bell: Notify::new(),
+            answers,
         })
     }
 
@@ -183,7 +190,7 @@ mod tests {
 
     #[test]
     fn questions_come_in_order_and_late_ones_not_at_all() {
-        let crossing = Crossing::new().expect("a pipe");
+        let crossing = Crossing::new(Budget::new(0)).expect("a pipe");
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         crossing.ask(&mut vec![question(1, later), question(2, now), question(3, later), question(4, later)]);

@@ -17,7 +17,7 @@ use crate::answers::{Answer, Message, Status, framed, put_head};
 use crate::cache::{Cache, CacheBounds, FAULT, Frame, Part};
 use crate::crossing::{Body, Command, Crossing, Peer, Question, Reply, Said, Token};
 use crate::flights::{CallId, Flight, Flights, Seat, Waiter};
-use crate::framing::{Budget, HEAD};
+use crate::framing::{Budget, Charge, HEAD};
 use crate::request;
 use crate::room::{Answers, Reserve, SMALL};
 use crate::settings::{Kind, Refusal, Settings};
@@ -30,6 +30,8 @@ pub enum Settled {
     Ended(Answer),
     /// Answers for those identifiers of a batch that were missing.
     Parts(Vec<(u32, Part)>),
+    /// So many bytes of them, which stayed where they were.
+    TooMuch(usize),
 }
 
 /// A position of a batch at which an identifier stands again, and that at which it stood first.
@@ -49,8 +51,8 @@ pub enum Decision {
     Whole,
 }
 
-/// What came for a call, and the room that was kept for it.
-pub type Delivery = (CallId, Settled, Option<Reserve>);
+/// What came for a call, and the room that was kept for it and that it takes now.
+pub type Delivery = (CallId, Settled, Option<Reserve>, Option<Charge>);
 
 struct SeatState {
     generation: u32,
@@ -118,13 +120,12 @@ impl Engine {
         let methods = settings.methods.iter().zip(0..).map(|(method, number)| (method.path.clone(), number)).collect();
         Self {
             methods,
-            crossing,
             cache: Cache::new(bounds, now),
             tallies: Tallies::default(),
             flights: Flights::new(settings.flights),
             stats: Stats::new(settings.methods.len(), settings.latency_bounds.clone()),
             budget: Budget::new(settings.buffered_bytes),
-            answers: Answers::new(settings.buffered_bytes, settings.answer_bytes),
+            answers: Answers::new(crossing.answers.clone(), settings.answer_bytes),
             tls,
             ending: Ending::Open,
             is_over: false,
@@ -137,6 +138,7 @@ impl Engine {
             waiting_for_room: VecDeque::new(),
             health: HashMap::new(),
             outgoing: Vec::new(),
+            crossing,
             settings,
         }
     }
@@ -433,7 +435,9 @@ impl Engine {
         let Some(mut flight) = self.flights.end(reply.token) else { return };
         match reply.said {
             Said::Whole(answer) => self.deliver(&mut flight, || Settled::Ended(answer.clone())),
-            Said::Frames(frames) => {
+            Said::TooMuch(octets) => self.deliver(&mut flight, || Settled::TooMuch(octets)),
+            Said::Frames(frames, charge) => {
+                flight.charge = Some(charge);
                 let parts = self.keep(&flight, frames, now);
                 if flight.is_batch {
                     self.deliver(&mut flight, || Settled::Parts(parts.clone()));
@@ -484,8 +488,8 @@ impl Engine {
             {
                 waker.wake_by_ref();
             }
-            // The room is kept until what came counts itself.
-            state.inbox.push((waiter.call, settled(), flight.reserve.take()));
+            // Room is kept until what came counts itself.
+            state.inbox.push((waiter.call, settled(), flight.reserve.take(), flight.charge.take()));
         }
     }
 

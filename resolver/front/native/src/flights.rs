@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::crossing::{Peer, Token};
+use crate::framing::Charge;
 use crate::room::Reserve;
 
 /// A connection's place in the front; a place is given again, its generation is not.
@@ -44,6 +45,8 @@ pub struct Flight {
     era: u64,
     /// Room for what it brings: kept until it has, whoever still waits for it.
     pub reserve: Option<Reserve>,
+    /// Room that what it brought takes, on its way to its first waiter.
+    pub charge: Option<Charge>,
 }
 
 /// All flights.
@@ -118,6 +121,7 @@ impl Flights {
             due,
             era: self.era,
             reserve: None,
+            charge: None,
         };
         let token = u64::from(self.generation) << 32 | self.flights.insert(flight) as u64;
         if let ([(_, identifier)], false) = (identifiers, is_batch) {
@@ -184,6 +188,7 @@ fn index_of(token: Token) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::framing::Budget;
     use crate::room::{Answers, Breadth, Lack, Room};
 
     struct Bench {
@@ -228,7 +233,7 @@ mod tests {
     #[test]
     fn room_is_kept_until_a_flight_ends_whoever_waits_for_it() {
         let mut bench = Bench::new(9);
-        let (room, answers) = (Room::default(), Answers::new(1 << 20, 1 << 10));
+        let (room, answers) = (Room::default(), Answers::new(Budget::new(1 << 20), 1 << 10));
         let lack = || room.lack(Breadth::Many, &answers, false);
         let token = bench.begin("88.1/a", 1).expect("room");
         bench.flights.keep_room(token, || room.reserve(Breadth::Many, 1, &answers));

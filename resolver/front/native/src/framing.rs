@@ -15,8 +15,8 @@ pub const HEAD: usize = 5;
 /// Room is made for this much of a message at first: a length is only a promise.
 const FIRST_ROOM: usize = 64 * 1024;
 
-/// Room for what is kept of requests, or of answers. Of one thread; atomic because h2 asks of what it sends that it
-/// could go to another one.
+/// Room for what is kept of requests, or of answers. Its clones are the same room.
+#[derive(Clone)]
 pub struct Budget {
     taken: Arc<AtomicUsize>,
     most: usize,

@@ -14,6 +14,7 @@ use pyo3::types::{PyDict, PyList};
 use rustls::ServerConfig;
 
 use crate::crossing::{Command, Crossing};
+use crate::framing::Budget;
 use crate::listener::Listening;
 use crate::settings::{GivenRefusal, HEALTH_PATH, Kind, Method, Refusal, Refusals, Settings};
 use crate::{replies, thread, tls};
@@ -119,8 +120,8 @@ impl Front {
         let listening = Listening::bind(address)?;
         Ok(Self {
             port: listening.port(),
+            crossing: Arc::new(Crossing::new(Budget::new(settings.buffered_bytes))?),
             settings: Arc::new(settings),
-            crossing: Arc::new(Crossing::new()?),
             state: Mutex::new(State { ready: Some((listening, tls)), thread: None }),
         })
     }
@@ -146,7 +147,7 @@ impl Front {
 
     #[pyo3(name = "answer")]
     fn take_answers(&self, replies: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (replies, mistake) = replies::replies(replies)?;
+        let (replies, mistake) = replies::replies(replies, &self.crossing.answers, self.settings.answer_bytes)?;
         if !replies.is_empty() {
             self.crossing.tell(Command::Answer(replies));
         }

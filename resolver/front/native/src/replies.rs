@@ -9,8 +9,10 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::answers::{Answer, Message, Status, framed};
 use crate::cache::Frame;
+use crate::connection::AT_ONCE;
 use crate::crossing::{Body, Question, Reply, Said, Token};
 use crate::engine::no_answer;
+use crate::framing::Budget;
 use crate::request;
 use crate::settings::{Refusal, Settings};
 use crate::stats::{Snapshot, Tier};
@@ -39,15 +41,15 @@ pub fn taken<'py>(py: Python<'py>, questions: Vec<Question>, now: Instant) -> Py
 }
 
 /// Reads `Reply` tuples. One that is not of their shape is a mistake: its call is told so, and the first such error is
-/// given beside.
-pub fn replies(given: &Bound<'_, PyAny>) -> PyResult<(Vec<Reply>, Option<PyErr>)> {
+/// given beside. Batches for which there is no room are not copied.
+pub fn replies(given: &Bound<'_, PyAny>, room: &Budget, answer_octets: usize) -> PyResult<(Vec<Reply>, Option<PyErr>)> {
     let mut replies = Vec::with_capacity(given.len().unwrap_or(0));
     let mut mistake = None;
     for each in given.try_iter()? {
         let each = each?;
         let tuple = each.cast::<PyTuple>()?;
         let token: Token = tuple.get_item(0)?.extract()?;
-        let said = said(tuple).unwrap_or_else(|error| {
+        let said = said(tuple, room, answer_octets).unwrap_or_else(|error| {
             mistake.get_or_insert(error);
             Said::Whole(no_answer())
         });
@@ -56,7 +58,7 @@ pub fn replies(given: &Bound<'_, PyAny>) -> PyResult<(Vec<Reply>, Option<PyErr>)
     Ok((replies, mistake))
 }
 
-fn said(tuple: &Bound<'_, PyTuple>) -> PyResult<Said> {
+fn said(tuple: &Bound<'_, PyTuple>, room: &Budget, answer_octets: usize) -> PyResult<Said> {
     let code: u16 = tuple.get_item(1)?.extract()?;
     let payload = tuple.get_item(2)?;
     if code == 0
@@ -66,7 +68,19 @@ fn said(tuple: &Bound<'_, PyTuple>) -> PyResult<Said> {
             let pair = pair.cast::<PyTuple>()?;
             Ok((pair.get_item(0)?.extract()?, frame(pair.get_item(1)?.cast::<PyTuple>()?)?))
         };
-        return Ok(Said::Frames(frames.iter().map(each).collect::<PyResult<_>>()?));
+        let mut octets = 0;
+        for pair in frames.iter() {
+            octets += pair.cast::<PyTuple>()?.get_item(1)?.cast::<PyTuple>()?.get_item(0)?.len()?;
+        }
+        let charge = if frames.len() == 1 || octets <= AT_ONCE {
+            room.charge_anyway(octets)
+        } else {
+            match room.charge(octets).filter(|_| octets <= answer_octets) {
+                Some(charge) => charge,
+                None => return Ok(Said::TooMuch(octets)),
+            }
+        };
+        return Ok(Said::Frames(frames.iter().map(each).collect::<PyResult<_>>()?, charge));
     }
     let given: Vec<(PyBackedStr, PyBackedBytes)> = tuple.get_item(4)?.extract()?;
     let trailers: Vec<(&str, &[u8])> = given.iter().map(|(key, value)| (&**key, &**value)).collect();

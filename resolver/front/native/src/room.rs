@@ -60,8 +60,8 @@ pub struct Answers {
 }
 
 impl Answers {
-    pub fn new(most: usize, answer_octets: usize) -> Self {
-        Self { held: Budget::new(most), usual: answer_octets }
+    pub fn new(held: Budget, answer_octets: usize) -> Self {
+        Self { held, usual: answer_octets }
     }
 
     /// May more be asked for? Half of the room is for what comes larger than it was expected.
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_is_not_taken_keeps_calls_waiting_until_it_is() {
-        let (room, answers) = (Room::default(), Answers::new(64 << 20, 3 << 20));
+        let (room, answers) = (Room::default(), Answers::new(Budget::new(64 << 20), 3 << 20));
         let held: Vec<Bytes> = (0..2).map(|_| room.hold(Bytes::from(vec![7; UNREAD / 2]), &answers)).collect();
         assert_eq!((room.unread(), answers.octets()), (UNREAD, UNREAD));
         assert_eq!(Breadth::ALL.map(|breadth| room.lack(breadth, &answers, false)), [Some(Lack::Own); 2]);
@@ -192,14 +192,14 @@ mod tests {
 
     #[test]
     fn what_is_smaller_than_its_stream_is_not_counted() {
-        let (room, answers) = (Room::default(), Answers::new(64 << 20, 3 << 20));
+        let (room, answers) = (Room::default(), Answers::new(Budget::new(64 << 20), 3 << 20));
         let _held = room.hold(Bytes::from(vec![7; COUNTED_FROM - 1]), &answers);
         assert_eq!((room.unread(), answers.octets()), (0, 0));
     }
 
     #[test]
     fn a_first_broad_answer_is_waited_for_and_tells_how_many_there_may_be() {
-        let (mut room, mut answers) = (Room::default(), Answers::new(64 << 20, 3 << 20));
+        let (mut room, mut answers) = (Room::default(), Answers::new(Budget::new(64 << 20), 3 << 20));
         let at_once = |room: &Room, answers: &Answers, breadth, identifiers| {
             let mut reserves = Vec::new();
             while room.lack(breadth, answers, false).is_none() {
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn when_there_is_no_room_for_all_whoever_gets_small_answers_does_not_wait() {
-        let mut answers = Answers::new(8 << 20, 3 << 20);
+        let mut answers = Answers::new(Budget::new(8 << 20), 3 << 20);
         let (mut large, mut small, fresh) = (Room::default(), Room::default(), Room::default());
         large.learn(MANY, 3 << 20, &mut answers);
         small.learn(MANY, 300, &mut answers);
