@@ -20,9 +20,8 @@ their positions."""
 Frame: TypeAlias = tuple[bytes, int, bytes, int, int, int, bytes]
 """One answer: frame (one result of a BatchResolveResponse: tag, length, unary response), milliseconds for which it
 may be kept (0: not at all), canonical key, outcome (0: an error, good for its own position only; 2: absent, which has
-a share of its own), journal index of the
-state that was read, newest sequence of prefix changes that was known then, and tag for counting (empty: not
-counted)."""
+a share of its own), journal index of the state that was read, newest sequence of prefix changes that was known then,
+and tag for counting (empty: not counted)."""
 
 Reply: TypeAlias = tuple[int, int, bytes | list[tuple[int, Frame]], str, Trailers]
 """Token, gRPC code, payload, message, trailers. With code 0 the payload is the response's bytes, or, for a question
