@@ -41,7 +41,11 @@ class Client:
         self._received = b""
 
     def ask(self, path: str, message: bytes) -> bytes:
-        """Make the one call, and give the block of the headers that end it."""
+        """Make the one call, and give the block of the headers that end it.
+
+        Raises:
+            ConnectionError: the server has ended the connection, or refused the call.
+        """
         # POST and the scheme by their numbers in the static table; path, authority and content type by those of
         # their names; nothing is put into the dynamic one.
         block = b"\x83" + self._scheme + _field(b"\x04", path) + _field(b"\x01", "localhost")
@@ -49,8 +53,12 @@ class Client:
         framed = b"\0" + len(message).to_bytes(4, "big") + message
         call = _frame(_HEADERS, _END_HEADERS, block) + _frame(_DATA, _END_STREAM, framed)
         self._socket.sendall(_PREFACE + _SETTINGS + call)
+        has_answer = False
         for kind, flags, body in self._frames():
+            has_answer = has_answer or kind == _DATA
             if kind == _HEADERS and flags & _END_STREAM:
+                if not has_answer:
+                    raise ConnectionError("the server has refused the call")
                 self._socket.sendall(_SETTINGS_TAKEN)
                 return body
         raise ConnectionError("the server has ended the connection")

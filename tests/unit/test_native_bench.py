@@ -22,12 +22,15 @@ METHOD = "/topnode.test.Idle/Ask"
 
 
 class Answering(grpc.GenericRpcHandler):
-    """Notes what it is asked, and answers with the same."""
+    """Notes what it is asked, and answers with the same; no method but one is known."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, bytes]] = []
 
-    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        if details.method != METHOD:
+            return None
+
         def answer(message: bytes, _context: grpc.ServicerContext) -> bytes:
             self.asked.append((details.method, message))
             return message
@@ -66,6 +69,14 @@ def test_the_client_of_idle_connections_asks_as_grpc_does(tmp_path: Path, *, tls
         assert all(b"grpc-status\x010" in block for block in ended)
         for client in clients:
             client.close()
+
+
+def test_a_call_that_is_refused_is_told(tmp_path: Path) -> None:
+    with serving(tmp_path, tls=False) as (port, _):
+        client = Client(port, None)
+        with pytest.raises(ConnectionError, match="refused"):
+            client.ask(f"{METHOD}Not", b"88.1/A")
+        client.close()
 
 
 def test_a_connection_that_is_not_answered_is_told(tmp_path: Path) -> None:
