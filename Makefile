@@ -43,6 +43,7 @@ crate: PYO3 = $(addprefix PYO3_BUILD_EXTENSION_MODULE=1 PYO3_CONFIG_FILE=,$(firs
 crate:
 	cargo fmt --check --manifest-path $(CRATE)/Cargo.toml
 	cargo fmt --check --manifest-path $(CRATE)/fuzz/Cargo.toml
+	cargo fmt --check --manifest-path loadtest/rust/Cargo.toml
 	$(PYO3) CARGO_TARGET_DIR=$(BUILT) cargo clippy --quiet --locked --release --all-targets \
 	  --manifest-path $(CRATE)/Cargo.toml -- -D warnings
 
