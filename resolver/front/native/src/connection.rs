@@ -100,7 +100,8 @@ impl Connection {
             parking,
             room: Room::default(),
             generation: 0,
-            arrivals: Vec::new(),
+            // Of four there would be room at once, and most connections make one call at a time.
+            arrivals: Vec::with_capacity(1),
             inbox: Vec::new(),
             alarms: Alarms::new(upkeep.next()),
             upkeep,

@@ -151,11 +151,16 @@ fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>
 }
 
 async fn serve(io: Io, address: String, identity: Option<Vec<u8>>, place: Place) {
-    let engine = &place.engine;
-    match Box::pin(begun(io, address, identity, engine)).await {
-        Some(connection) => connection.await,
-        None => engine.borrow_mut().stats.handshakes_failed += 1,
+    match Box::pin(begun(io, address, identity, &place.engine)).await {
+        // A task of its own, which is smaller than one that has begun it.
+        Some(connection) => drop(spawn_local(kept(connection, place))),
+        None => place.engine.borrow_mut().stats.handshakes_failed += 1,
     }
+}
+
+/// Serves a connection to its end, and then gives its place back.
+async fn kept(connection: Contained, _place: Place) {
+    connection.await;
 }
 
 /// Begins HTTP/2.

@@ -24,6 +24,7 @@ use crate::cache::Frame;
 use crate::connection::{Connection, Contained};
 use crate::crossing::{Body, Command, Crossing, Peer, Question, Reply, Said};
 use crate::engine::Engine;
+use crate::framing::Budget;
 use crate::listener::http2;
 use crate::request::IDENTIFIER_BYTES;
 use crate::settings::{HEALTH_PATH, Kind, Method, Refusals, Settings};
@@ -126,7 +127,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let crossing = Arc::new(Crossing::new().expect("a pipe"));
+        let crossing = Arc::new(Crossing::new(Budget::new(settings().buffered_bytes)).expect("a pipe"));
         crossing.tell(Command::CurrentUntil(Instant::now() + LONG));
         crossing.tell(Command::SetHealth([(String::new(), true), ("t.L".to_owned(), false)].into()));
         let engine = Engine::new(settings(), Arc::clone(&crossing), None, Instant::now());
@@ -242,9 +243,9 @@ impl Stage {
         self.listen_to_questions();
         let kind = tape.octet();
         let body = vec![kind; usize::from(tape.octet()) * 97];
-        let replies =
-            self.asked.drain(..).map(|question| Reply { token: question.token, said: said(&question, kind, &body) });
-        let replies = replies.collect();
+        let room = &self.crossing.answers;
+        let reply = |question: Question| Reply { token: question.token, said: said(&question, kind, &body, room) };
+        let replies = self.asked.drain(..).map(reply).collect();
         self.crossing.tell(Command::Answer(replies));
     }
 
@@ -388,7 +389,7 @@ fn packed(message: &[u8]) -> Vec<u8> {
 }
 
 /// What Python says: a status, a message, or answers of which some are missing, repeated, or not to be kept.
-fn said(question: &Question, kind: u8, body: &[u8]) -> Said {
+fn said(question: &Question, kind: u8, body: &[u8], room: &Budget) -> Said {
     if kind.is_multiple_of(8) {
         return Said::Whole(Answer::Status(Status::new(u16::from(kind) / 8, "no", &[])));
     }
@@ -408,5 +409,7 @@ fn said(question: &Question, kind: u8, body: &[u8]) -> Said {
         };
         (*position, frame)
     });
-    Said::Frames(frames.collect())
+    let frames: Vec<_> = frames.collect();
+    let octets = frames.iter().map(|(_, frame)| frame.wire.len()).sum();
+    room.charge(octets).map_or(Said::TooMuch(octets), |charge| Said::Frames(frames, charge))
 }
