@@ -1,7 +1,8 @@
 """What connections cost on which nothing happens: memory of the resolver's process, for each of them.
 
-Each has asked once and had its answer, and is left open. The client writes HTTP/2 by itself, because a thousand
-connections of a library would be more work for this machine than for the server.
+Each has said its settings and heard the server's, or has also asked once and had its answer, and is left open. The
+client writes HTTP/2 by itself, because a thousand connections of a library would be more work for this machine than
+for the server.
 """
 
 import resource
@@ -31,7 +32,7 @@ _END_STREAM, _END_HEADERS = 1, 4
 
 
 class Client:
-    """A connection that asks once. Frames and flags are those of RFC 9113, headers are written as RFC 7541 allows."""
+    """A connection that asks once at most. Frames and flags are those of RFC 9113, headers those of RFC 7541."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=_SECONDS)
@@ -39,6 +40,10 @@ class Client:
             self._socket = tls.wrap_socket(self._socket, server_hostname="127.0.0.1")
         self._scheme = b"\x87" if tls else b"\x86"
         self._received = b""
+        self._socket.sendall(_PREFACE + _SETTINGS)
+        # The server's settings come before anything else.
+        next(self._frames())
+        self._socket.sendall(_SETTINGS_TAKEN)
 
     def ask(self, path: str, message: bytes) -> bytes:
         """Make the one call, and give the block of the headers that end it.
@@ -52,14 +57,13 @@ class Client:
         block += _field(b"\x0f\x10", "application/grpc") + _field(b"\x00\x02te", "trailers")
         framed = b"\0" + len(message).to_bytes(4, "big") + message
         call = _frame(_HEADERS, _END_HEADERS, block) + _frame(_DATA, _END_STREAM, framed)
-        self._socket.sendall(_PREFACE + _SETTINGS + call)
+        self._socket.sendall(call)
         has_answer = False
         for kind, flags, body in self._frames():
             has_answer = has_answer or kind == _DATA
             if kind == _HEADERS and flags & _END_STREAM:
                 if not has_answer:
                     raise ConnectionError("the server has refused the call")
-                self._socket.sendall(_SETTINGS_TAKEN)
                 return body
         raise ConnectionError("the server has ended the connection")
 
@@ -87,8 +91,11 @@ class Client:
         return taken
 
 
-def measure(pid: int, port: int, message: bytes, authorities: Path | None = None) -> float:
-    """Give the bytes of memory that the process takes for a connection; over TLS where authorities are named."""
+def measure(pid: int, port: int, message: bytes | None = None, authorities: Path | None = None) -> float:
+    """Give the bytes of memory that the process takes for a connection; over TLS where authorities are named.
+
+    With a message each asks once.
+    """
     tls = _tls(authorities) if authorities else None
     with _many_files(), ExitStack() as clients:
         _open(clients, WARMING, port, message, tls)
@@ -104,11 +111,12 @@ def resident_bytes(pid: int) -> int:
     return int(size) * 1_024
 
 
-def _open(clients: ExitStack, count: int, port: int, message: bytes, tls: ssl.SSLContext | None) -> None:
+def _open(clients: ExitStack, count: int, port: int, message: bytes | None, tls: ssl.SSLContext | None) -> None:
     for _ in range(count):
         client = Client(port, tls)
         clients.callback(client.close)
-        client.ask(f"/{SERVICE}/Resolve", message)
+        if message is not None:
+            client.ask(f"/{SERVICE}/Resolve", message)
     time.sleep(_SETTLING)
 
 

@@ -57,7 +57,7 @@ MISS: Final = 8.0
 """Microseconds that a miss may take beyond the store's own cost (`misses`)."""
 
 IDLE_KIB: Final = 20.0
-"""Of memory, for a connection on which nothing happens."""
+"""Of memory, for a connection on which nothing has been asked."""
 
 NO_REDIS: Final = "there is no redis-server (sudo apt-get install redis-server): misses that Redis answers."
 
@@ -112,20 +112,13 @@ def _fronts(folder: Path, built: Programs, figures: Figures, tell: Callable[[str
         _side_by_side(plain, built, folder, message, answer, figures, tell)
         tell("batches of 1,000")
         _batches(plain, figures)
-        tell("idle connections")
-        figures.bars.append(_idle("an idle connection, memory", idle.measure(plain.pid, plain.native, call.request)))
-    if built.has_rust:
-        # How much of it the crate takes that the front is built on.
-        with built.echo(BARE, folder / "answer") as echo:
-            kept = idle.measure(echo.pid, echo.port, call.request)
-        figures.notes["an idle connection of the bare echo on the crate h2, KiB"] = kept / 1_024
+    tell("idle connections")
+    _idle(folder, built, call.request, figures)
     with _node(folder / "store", **certificate) as secured:
         tell("over TLS")
         _secured(secured, message, figures)
-        tell("idle connections over TLS")
-        authorities = folder / "ca" / "authority.pem"
-        kept = idle.measure(secured.pid, secured.native, call.request, authorities)
-        figures.bars.append(_idle("an idle connection over TLS, memory", kept))
+        kept = idle.measure(secured.pid, secured.native, authorities=folder / "ca" / "authority.pem")
+        figures.notes["an idle connection over TLS, KiB"] = kept / 1_024
 
 
 class _Place(Struct, frozen=True):
@@ -285,8 +278,21 @@ def _ceiling(name: str, measured: float, bound: float) -> Bar:
     return Bar(name=name, measured=measured, bound=bound, is_floor=False, is_absolute=True)
 
 
-def _idle(name: str, octets: float) -> Bar:
-    return Bar(name=name, measured=octets / 1_024, bound=IDLE_KIB, is_floor=False, unit="KiB")
+def _idle(folder: Path, built: Programs, request: bytes, figures: Figures) -> None:
+    # Each in a process of its own: what another one's connections have given back would be taken again.
+    with _node(folder / "store") as place:
+        kept = idle.measure(place.pid, place.native) / 1_024
+    figures.bars.append(
+        Bar(name="an idle connection, memory", measured=kept, bound=IDLE_KIB, is_floor=False, unit="KiB")
+    )
+    with _node(folder / "store") as place:
+        kept = idle.measure(place.pid, place.native, request)
+    figures.notes["an idle connection that has asked once, KiB"] = kept / 1_024
+    if built.has_rust:
+        # How much of it the crate takes that the front is built on.
+        with built.echo(BARE, folder / "answer") as echo:
+            kept = idle.measure(echo.pid, echo.port, request)
+        figures.notes["the same of the bare echo on the crate h2, KiB"] = kept / 1_024
 
 
 if __name__ == "__main__":

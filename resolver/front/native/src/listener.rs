@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::spawn_local;
@@ -20,7 +21,7 @@ use crate::crossing::Peer;
 use crate::engine::{Ending, Engine};
 use crate::identity::identity;
 use crate::settings::Settings;
-use crate::transport::{Io, Transport, written};
+use crate::transport::{Io, Meter, Transport, written};
 
 /// Connections that the kernel holds ready for us.
 const BACKLOG: i32 = 4_096;
@@ -45,6 +46,9 @@ const SEND_BUFFER: usize = 128 * 1024;
 const RESET_REMEMBERED: usize = 64;
 const RESET_FOR: Duration = Duration::from_secs(1);
 const RESET_UNACCEPTED: usize = 64;
+
+/// HTTP/2 over a connection.
+type Http2 = h2::server::Connection<Transport, Bytes>;
 
 /// A socket that listens.
 pub enum Listening {
@@ -151,11 +155,15 @@ fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>
 }
 
 async fn serve(io: Io, address: String, identity: Option<Vec<u8>>, place: Place) {
-    match Box::pin(begun(io, address, identity, &place.engine)).await {
-        // A task of its own, which is smaller than one that has begun it.
-        Some(connection) => drop(spawn_local(kept(connection, place))),
-        None => place.engine.borrow_mut().stats.handshakes_failed += 1,
-    }
+    let begun = Box::pin(begun(io, &place.engine)).await;
+    let Some((h2, meter)) = begun else {
+        place.engine.borrow_mut().stats.handshakes_failed += 1;
+        return;
+    };
+    let peer = Arc::new(Peer { address, identity });
+    let connection = Contained::new(Connection::new(h2, meter, Rc::clone(&place.engine), peer));
+    // A task of its own, which is smaller than one that has begun it.
+    drop(spawn_local(kept(connection, place)));
 }
 
 /// Serves a connection to its end, and then gives its place back.
@@ -164,12 +172,11 @@ async fn kept(connection: Contained, _place: Place) {
 }
 
 /// Begins HTTP/2.
-async fn begun(io: Io, address: String, identity: Option<Vec<u8>>, engine: &Rc<RefCell<Engine>>) -> Option<Contained> {
+async fn begun(io: Io, engine: &Rc<RefCell<Engine>>) -> Option<(Http2, Rc<RefCell<Meter>>)> {
     let (transport, meter) = Transport::new(io);
     let builder = http2(&engine.borrow().settings);
     let h2 = timeout(HANDSHAKES, builder.handshake(transport)).await.ok()?.ok()?;
-    let peer = Arc::new(Peer { address, identity });
-    Some(Contained::new(Connection::new(h2, meter, Rc::clone(engine), peer)))
+    Some((h2, meter))
 }
 
 pub fn http2(settings: &Settings) -> h2::server::Builder {
