@@ -43,6 +43,10 @@ START_SECONDS: Final = 60.0
 """A bound for a busy machine; an idle one takes about one."""
 
 
+AGREEING_SECONDS: Final = 10.0
+"""Within this time, and mostly at once, what one process of a node says every other one says too."""
+
+
 class RunningNode:
     """One run of `topnode serve TIER`. `data` outlives it; `log` is its standard error, in a file."""
 
@@ -135,14 +139,20 @@ class RunningNode:
     def resolve(
         self, identifier: str, channel: grpc.Channel | None = None, *, authoritative: bool = False
     ) -> pb.Answer:
-        """Resolve one identifier, over a new connection unless one is given.
+        """Resolve one identifier, over a connection that is given, or over new ones at both fronts.
+
+        What those say is given once it is the same: a change may be known to one process before another.
 
         Raises:
             Fault: as the node says.
         """
         if channel is None:
-            with self.channel() as opened:
-                return self.resolve(identifier, opened, authoritative=authoritative)
+            until = time.monotonic() + AGREEING_SECONDS
+            while True:
+                said, also = (self._resolved_at(address, identifier, authoritative) for address in self._fronts)
+                if (said.outcome, said.version, said.record) == (also.outcome, also.version, also.record):
+                    return said
+                assert time.monotonic() < until, f"the fronts do not come to say the same:\n{said}\n{also}"
         call = channel.unary_unary(
             "/topnode.resolver.v1.ResolverService/Resolve",
             pb.ResolveRequest.SerializeToString,
@@ -154,6 +164,14 @@ class RunningNode:
         except grpc.RpcError as error:
             raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
         return response.answer
+
+    @property
+    def _fronts(self) -> tuple[str, str]:
+        return self.address, self.started.streaming
+
+    def _resolved_at(self, address: str, identifier: str, authoritative: bool) -> pb.Answer:  # noqa: FBT001 - as resolve
+        with _channel(address, None, "") as opened:
+            return self.resolve(identifier, opened, authoritative=authoritative)
 
     def registry_channel(self, credentials: grpc.ChannelCredentials | None = None, name: str = "") -> grpc.Channel:
         """Open a connection to where signed requests are taken; as `channel`."""

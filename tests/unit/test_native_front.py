@@ -632,6 +632,23 @@ def _all_of(connection: socket.socket) -> bytes:
     return received
 
 
+def test_who_is_known_is_answered_by_python_each_time_and_nothing_of_it_is_kept(tmp_path: Path) -> None:
+    """Each may be shown something else."""
+    authority = Authority(tmp_path)
+    server = authority.issue("node", alternatives=("localhost",))
+    root, *rest = [Path(path).read_bytes() for path in (authority.path, server.certificate, server.key)]
+    with running(tls=(*rest, root)) as site:
+        for name in ("first", "second"):
+            files = authority.issue(name)
+            parts = [Path(path).read_bytes() for path in (files.key, files.certificate)]
+            proven = grpc.ssl_channel_credentials(root, *parts)
+            with grpc.secure_channel(f"localhost:{site.front.port}", proven) as channel:
+                for path, expected in ((ONE, answer_of(b"88.1/a")), (BATCH, field(answer_of(b"88.1/a")))) * 2:
+                    assert Caller(channel).call(path, field(b"88.1/a")) == expected
+        assert [question[5] for question in site.asked] == [b"first"] * 4 + [b"second"] * 4
+        assert site.front.stats()["cache"]["entries"] == 0
+
+
 def test_clients_are_known_by_their_certificates(tmp_path: Path) -> None:
     authority, other = Authority(tmp_path), Authority(tmp_path, "other")
     server = authority.issue("node", alternatives=("localhost",))

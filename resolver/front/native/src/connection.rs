@@ -321,7 +321,9 @@ impl Connection {
 
     /// Answers a request out of the cache or asks Python.
     fn decide(&mut self, call: Call, message: Bytes, engine: &mut Engine, now: Instant) {
-        match engine.decide(call.method, call.metadata.is_empty(), &message, now) {
+        // Who has proven an identity may be shown more than the public, and only Python knows what.
+        let is_public = self.peer.identity.is_none();
+        match engine.decide(call.method, call.metadata.is_empty(), is_public, &message, now) {
             Decision::Answer(answer) => self.answer(call, answer, Tier::Front, engine),
             Decision::Refuse(refusal) => self.refuse(call, refusal, engine),
             Decision::One(identifier) => self.ask(call, 1, engine, |call, engine, waiter, peer| {

@@ -289,15 +289,24 @@ impl Engine {
         }
     }
 
-    /// Decides what a request wants. `is_plain_call`: nothing beside the message matters to anybody.
-    pub fn decide(&mut self, method: u32, is_plain_call: bool, message: &Bytes, now: Instant) -> Decision {
+    /// Decides what a request wants. `is_plain_call`: nothing beside the message matters to anybody. `is_public`: its
+    /// caller is shown what everybody is shown.
+    pub fn decide(
+        &mut self,
+        method: u32,
+        is_plain_call: bool,
+        is_public: bool,
+        message: &Bytes,
+        now: Instant,
+    ) -> Decision {
         let Some(kind) = self.settings.methods.get(method as usize).map(|method| method.kind) else {
             return Decision::Refuse(Refusal::UnknownMethod);
         };
         match kind {
             Kind::One if is_plain_call => {
                 let Some(identifier) = request::plain_one(message) else { return Decision::Whole };
-                match self.cache.find(identifier, now) {
+                let known = if is_public { self.cache.find(identifier, now) } else { None };
+                match known {
                     Some(part) => {
                         self.stats.answered(part, 1);
                         if let Some(tally) = &part.tally {
@@ -309,7 +318,7 @@ impl Engine {
                 }
             }
             Kind::Batch if is_plain_call => match request::plain_batch(message, self.settings.batch_identifiers) {
-                Some(ranges) => self.decide_batch(message, ranges, now),
+                Some(ranges) => self.decide_batch(message, ranges, is_public, now),
                 None => Decision::Whole,
             },
             Kind::One | Kind::Batch | Kind::Other => Decision::Whole,
@@ -318,13 +327,14 @@ impl Engine {
         }
     }
 
-    fn decide_batch(&mut self, message: &Bytes, ranges: Vec<Range<usize>>, now: Instant) -> Decision {
+    fn decide_batch(&mut self, message: &Bytes, ranges: Vec<Range<usize>>, is_public: bool, now: Instant) -> Decision {
         let mut missing = Vec::new();
         let mut repeats = Vec::new();
         let mut firsts = hashbrown::HashMap::new();
         let mut parts = Vec::with_capacity(ranges.len());
         for (range, position) in ranges.into_iter().zip(0..) {
-            let part = self.cache.find(&message[range.clone()], now).cloned();
+            let known = if is_public { self.cache.find(&message[range.clone()], now) } else { None };
+            let part = known.cloned();
             if part.is_none() {
                 let first = *firsts.entry(&message[range.clone()]).or_insert(position);
                 if first == position {
@@ -468,7 +478,9 @@ impl Engine {
                 Some((at, identifier)) if *at == position => Some(identifier),
                 _ => flight.identifiers.iter().find(|(at, _)| *at == position).map(|(_, identifier)| identifier),
             };
-            if let Some(identifier) = identifier {
+            if let Some(identifier) = identifier
+                && flight.is_public()
+            {
                 self.cache.keep(Some(identifier), &frame, &mut self.tallies, now);
             }
             let tally = self.tallies.tally(&frame.tag);

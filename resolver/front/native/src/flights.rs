@@ -49,6 +49,13 @@ pub struct Flight {
     pub charge: Option<Charge>,
 }
 
+impl Flight {
+    /// Is what it brings the same for everybody?
+    pub fn is_public(&self) -> bool {
+        self.peer.identity.is_none()
+    }
+}
+
 /// All flights.
 pub struct Flights {
     flights: Slab<Flight>,
