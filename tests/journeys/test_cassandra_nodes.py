@@ -15,12 +15,13 @@ from resolver import wire
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.store.cassandra.carrying import Carrier, CarryingMetrics
+from resolver.store.cassandra.layout import JOURNAL
 from resolver.store.cassandra.migrating import migrate
 from resolver.store.cassandra.placing import Placing
 from resolver.store.cassandra.reader import CassandraReader
 from resolver.store.cassandra.session import Session
 from resolver.store.cassandra.settings import CassandraSettings
-from resolver.store.cassandra.statements import PUT_RECORD
+from resolver.store.cassandra.statements import PUT_RECORD, WATERMARK
 from resolver.units import Duration
 from tests.services.rings import RunningRing
 from tests.stores import writes
@@ -94,6 +95,9 @@ async def reading(settings: CassandraSettings, registry: CollectorRegistry) -> A
         reader = CassandraReader(session, settings, registry)
         async with callers(reader) as reads:
             await reads.more(1)
+            # Readers look at this one seldom, and each node has to have looked.
+            for _ in range(10 * len(settings.hosts)):
+                await session.asking.ask(WATERMARK, (JOURNAL,))
         await asyncio.sleep(RECKONED)
         yield reader
     finally:
