@@ -73,7 +73,7 @@ class NativeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     connections: int = 20_000
     """Connections of each worker."""
 
-    connections_per_peer: int = 5_000
+    connections_per_peer: int = 3_000
     """Connections of one address, of them."""
 
     flights: int = 50_000
