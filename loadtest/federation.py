@@ -1,7 +1,7 @@
 """What recursion costs, and what a child that is down costs others: `python -m loadtest.federation [--json FILE]`.
 
 A top node and a node that hosts the prefixes of 25 children run as real processes on one core, what asks them on the
-others. Promises are measured between grpcio fronts; what a hop takes between native ones is told beside them. What is
+others. Promises are measured between grpcio fronts; what recursion adds, between native ones too. What is
 compared is measured in turns, and medians over the rounds are given. Children that are far away are the same node
 behind a proxy that is late.
 """
@@ -175,15 +175,19 @@ class _Place:
         figures.bars.append(_ceiling("recursion adds, of a child's round trip", added, 1.3))
 
     async def native_hop(self, figures: Figures) -> None:
-        """Tell what the same takes between native fronts, where there are some."""
+        """Compare the same between native fronts, where there are some."""
         if not self._natives:
             return
-        calls = [_call([name]) for name in _identifiers([NATIVE])]
+        child, top = self._natives
+        delegated = [_call([name]) for name in _identifiers([NATIVE])]
+        turns = [(child, delegated), (top, self._hosted), (top, delegated)]
         rounds = [
-            [(await loop.run(_again(calls), callers=1, seconds=1)).quantile(0.5) for loop in self._natives]
+            [(await loop.run(_again(calls), callers=1, seconds=1)).quantile(0.5) for loop, calls in turns]
             for _ in range(WARMING + ROUNDS)
         ]
-        direct, through = (statistics.median(each) for each in zip(*rounds[WARMING:], strict=True))
+        direct, _, through = (statistics.median(each) for each in zip(*rounds[WARMING:], strict=True))
+        added = statistics.median((through - own) / direct for direct, own, through in rounds[WARMING:])
+        figures.bars.append(_ceiling("the same between native fronts", added, 1.3))
         figures.notes["between native fronts: a lookup at the child, p50 in us"] = direct * 1e6
         figures.notes["between native fronts: a lookup through the top, p50 in us"] = through * 1e6
 

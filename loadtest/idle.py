@@ -5,12 +5,11 @@ client writes HTTP/2 by itself, because a thousand connections of a library woul
 for the server.
 """
 
-import resource
 import socket
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -94,10 +93,10 @@ class Client:
 def measure(pid: int, port: int, message: bytes | None = None, authorities: Path | None = None) -> float:
     """Give the bytes of memory that the process takes for a connection; over TLS where authorities are named.
 
-    With a message each asks once.
+    With a message each asks once. This process needs as many open files as there are connections.
     """
     tls = _tls(authorities) if authorities else None
-    with _many_files(), ExitStack() as clients:
+    with ExitStack() as clients:
         _open(clients, WARMING, port, message, tls)
         before = resident_bytes(pid)
         _open(clients, CONNECTIONS, port, message, tls)
@@ -124,17 +123,6 @@ def _tls(authorities: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authorities)
     context.set_alpn_protocols(["h2"])
     return context
-
-
-@contextmanager
-def _many_files() -> Iterator[None]:
-    """Be allowed as many open files as this user may have."""
-    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
 
 
 def _frame(kind: int, flags: int, body: bytes) -> bytes:
