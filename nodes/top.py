@@ -17,8 +17,9 @@ from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.clock import Clock
 from resolver.counting import Counting
 from resolver.federation.children import Children
-from resolver.federation.driver import Drivers
+from resolver.federation.driver import Driver, Drivers
 from resolver.federation.grpc_driver import GrpcDriver
+from resolver.federation.native_driver import NativeDriver
 from resolver.federation.settings import FederationSettings
 from resolver.following import Following
 from resolver.front.core import Core, NodeCard
@@ -75,7 +76,7 @@ class Resolver:
         routes, nodes = RouteTable(), NodeTable()
         has_native = settings.has_native
         cache = MemoryCache(_memory(settings, has_native=has_native), registry)
-        federation = _federation(settings.federation, cache, nodes, clock, registry)
+        federation = _federation(settings.federation, cache, nodes, clock, registry, has_native=has_native)
         self._children = federation.children
         self._following = Following(
             store, routes, cache, clock, settings.following, registry, nodes=nodes, others=(federation.cache,)
@@ -219,10 +220,23 @@ def _memory(settings: NodeSettings, *, has_native: bool) -> MemorySettings:
 
 
 def _federation(
-    settings: FederationSettings, memory: MemoryCache, nodes: NodeTable, clock: Clock, registry: CollectorRegistry
+    settings: FederationSettings,
+    memory: MemoryCache,
+    nodes: NodeTable,
+    clock: Clock,
+    registry: CollectorRegistry,
+    *,
+    has_native: bool,
 ) -> chain.Federation:
     verifier = AnswerVerifier(nodes) if settings.signed else None
-    drivers = Drivers({Protocol.GRPC: lambda endpoint: GrpcDriver(endpoint, settings.tls, clock, verifier)})
+
+    def grpc_driver(endpoint: Endpoint) -> Driver:
+        # The authorities that gRPC brings along only gRPC has.
+        if has_native and (not endpoint.tls_name or (settings.tls and settings.tls.server_ca)):
+            return NativeDriver(endpoint, settings.tls, clock, verifier)
+        return GrpcDriver(endpoint, settings.tls, clock, verifier)
+
+    drivers = Drivers({Protocol.GRPC: grpc_driver})
     answers = MemoryCache(settings.cache, None)
     memory.tell_other("child", answers)
     children = Children(drivers, settings=settings, clock=clock, registry=registry)

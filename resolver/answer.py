@@ -74,7 +74,8 @@ class Ready(Struct, eq=False, gc=False):
     of the prefix chain at the time of reading; `generation` is the route table's when the epoch was last compared.
     `as_of` is the journal index of the state that was read. `tag` is for counting and means nothing to whoever passes
     it on (`resolver.counting`); empty: it is not counted. `key` is the canonical key under which a front may keep it;
-    empty: under none. `visits` and `place` belong to the memory cache, so an answer is kept by one cache only.
+    empty: under none. `is_own`: it is this node's own word, the same however far a question goes (its mode and path).
+    `visits` and `place` belong to the memory cache, so an answer is kept by one cache only.
 
     One is made for each identifier that a cache did not hold, and a cache keeps hundreds of thousands: out of sight
     of the garbage collector, whose passes over them would cost more than making them. Nothing here can form a cycle.
@@ -88,6 +89,7 @@ class Ready(Struct, eq=False, gc=False):
     as_of: int = 0
     tag: bytes = b""
     key: bytes = b""
+    is_own: bool = False
     visits: int = 0
     place: int = 0
 

@@ -142,7 +142,7 @@ class Counting:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._counted: Callable[[], Iterable[tuple[bytes, int]]] = tuple
+        self._counted: Callable[[], Iterable[tuple[bytes, int, int]]] = tuple
         self._begin()
 
     def count(self, answers: Sequence[Ready], mode: Mode) -> None:
@@ -154,22 +154,23 @@ class Counting:
         else:
             counts.update(map(_TAG, answers))
 
-    def count_beside(self, counted: Callable[[], Iterable[tuple[bytes, int]]]) -> None:
-        """Take what a front has counted by itself too, by tag, whenever a tally is taken."""
+    def count_beside(self, counted: Callable[[], Iterable[tuple[bytes, int, int]]]) -> None:
+        """Take what a front has counted by itself too, whenever a tally is taken: a tag, direct and recursive."""
         self._counted = counted
 
     def take(self) -> Tally:
         """Give what was counted since the last time, and begin anew."""
-        for tag, count in self._counted():
-            self._direct[tag] += count
-        day, direct, recursive = self.day, self._direct, self._recursive
+        for tag, direct, recursive in self._counted():
+            self._direct[tag] += direct
+            self._recursive[tag] += recursive
+        day, directly, recursively = self.day, self._direct, self._recursive
         self._begin()
         rows: dict[bytes, Figures] = {}
-        for tag, count in direct.items():
+        for tag, count in directly.items():
             if tag:
                 held = rows.get(tag[1:], NOTHING)
                 rows[tag[1:]] = held + Figures(count, count if tag[:1] == _FOUND else 0)
-        for tag, count in recursive.items():
+        for tag, count in recursively.items():
             if tag:
                 held = rows.get(tag[1:], NOTHING)
                 rows[tag[1:]] = held + Figures(0, 0, count, count if tag[:1] == _FOUND else 0)

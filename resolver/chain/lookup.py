@@ -70,7 +70,7 @@ class Lookup:
                 line = lines[prefix] = self._line(prefix)
             tail, absent, epoch, found_tag, other_tag = line
             if body is None and absent is not None:
-                answers.append(Ready(absent, ABSENT, absent_until, epoch, generation, as_of, other_tag, key))
+                answers.append(Ready(absent, ABSENT, absent_until, epoch, generation, as_of, other_tag, key, True))
                 continue
             if body is None or tail is None or body[outcome_at] != FOUND:
                 answers.append(self._other(prefix, key, body, absent_until, as_of))
@@ -78,7 +78,8 @@ class Lookup:
             length = len(body) + len(tail)
             # As wire.frame does, without the call: this loop is a third of what the links cost.
             framed = join((heads[length], body, tail)) if length < heads_end else frame(body + tail)
-            answers.append(Ready(framed, FOUND, found_until, epoch, generation, as_of, found_tag, key))
+            is_own = absent is not None
+            answers.append(Ready(framed, FOUND, found_until, epoch, generation, as_of, found_tag, key, is_own))
         return answers
 
     def _line(self, prefix: bytes) -> _Line:
@@ -98,4 +99,4 @@ class Lookup:
             # Absent comes only from the authority: a copy's deletion says only that there is no copy.
             return sayings.not_here
         framed, generation = frame(body + sayings.tail), self._routes.generation
-        return Ready(framed, ABSENT, expires, scope.epoch, generation, as_of, sayings.other_tag, key)
+        return Ready(framed, ABSENT, expires, scope.epoch, generation, as_of, sayings.other_tag, key, is_own=True)

@@ -27,21 +27,27 @@ from resolver.trust.queries import QUERY_KEY, QueryVerifier
 TAKEN_AT_ONCE: Final = 1_024
 """Requests that one look takes."""
 
-Frame = tuple[bytes, int, bytes, int, int, int, bytes]
+Frame = tuple[bytes, int, bytes, int, int, int, bytes, bool]
 """A framed answer; for how many milliseconds it may be kept (0: not) and under which canonical key; its outcome; the
-journal index, and the sequence of route changes, as of which it was read; its counting tag."""
+journal index, and the sequence of route changes, as of which it was read; its counting tag; whether it is this node's
+own word."""
 
 Reply = tuple[int, int, bytes | list[tuple[int, Frame]], str, list[tuple[str, bytes]]]
 """Token, gRPC code, the response or a frame for each position that was wanted, message, trailing metadata."""
 
-Taken = tuple[int, int, bytes | list[tuple[int, bytes]], int, str, bytes | None, list[tuple[str, bytes]]]
+Taken = tuple[int, int, bytes | list[tuple[int, bytes]], int, str, bytes | None, list[tuple[str, bytes]], bytes]
 """Token, number of the method, the request or the identifiers that are wanted with their positions in it, the
-milliseconds that are left, peer, proven identity, metadata."""
+milliseconds that are left, peer, proven identity, metadata, and the options that say how far to go for identifiers
+(empty: the usual ones)."""
 
 
 Plain = tuple[int, int, Sequence[tuple[int, bytes]], int]
 """Of a plain question what is needed to answer it: token, number of the method, the identifiers that are wanted with
 their positions, and the milliseconds that are left."""
+
+
+Group = tuple[Asker, bytes]
+"""Whose plain questions are put together: who asks, and how far to go (options as they came)."""
 
 
 Work = Callable[[], Awaitable[list[Reply]]]
@@ -113,28 +119,27 @@ class Bursts:
     def _look(self) -> None:
         """Take what waits and begin to answer it: what one asker asks plainly together, the rest one by one."""
         now = self._monotonic()
-        plain: dict[Asker, list[Plain]] = {}
+        plain: dict[Group, list[Plain]] = {}
         some: list[Plain] = []
-        last_peer: str | None = None
-        last_identity: bytes | None = None
-        for token, number, wanted, left, peer, identity, metadata in self._front.take(TAKEN_AT_ONCE):
+        last: tuple[str, bytes | None, bytes] | None = None
+        for token, number, wanted, left, peer, identity, metadata, options in self._front.take(TAKEN_AT_ONCE):
             if isinstance(wanted, bytes):
                 method, call = self._methods[number], Call(now + left / 1_000, PUBLIC)
                 asker_of = partial(self._asker, (peer, identity or b""), metadata, method.name)
                 work = partial(self._whole, token, method, wanted, call, asker_of)
                 self._do(work, partial(_fault_of, token, method, call))
                 continue
-            if peer != last_peer or identity != last_identity:
+            if last != (peer, identity, options):
                 # What one connection asks stands together, and all connections of an asker go together.
-                last_peer, last_identity = peer, identity
-                some = plain.setdefault(asker_at(peer, identity or b""), [])
+                last = peer, identity, options
+                some = plain.setdefault((asker_at(peer, identity or b""), options), [])
             some.append((token, number, wanted, left))
-        for asker, questions in plain.items():
+        for group, questions in plain.items():
             for together in _queries(questions):
-                self._begin_plain(asker, together, now)
+                self._begin_plain(group, together, now)
 
-    def _begin_plain(self, asker: Asker, questions: Sequence[Plain], now: float) -> None:
-        self._do(partial(self._plain, asker, questions, now), partial(self._apart, asker, questions, now))
+    def _begin_plain(self, group: Group, questions: Sequence[Plain], now: float) -> None:
+        self._do(partial(self._plain, group, questions, now), partial(self._apart, group, questions, now))
 
     def _do(self, work: Work, otherwise: Callable[[Exception], list[Reply]]) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(work, otherwise))
@@ -171,19 +176,19 @@ class Bursts:
         said = await method.answer(octets, call)
         return [(token, 0, said, "", list(call.beside))]
 
-    def _apart(self, asker: Asker, questions: Sequence[Plain], now: float, error: Exception) -> list[Reply]:
+    def _apart(self, group: Group, questions: Sequence[Plain], now: float, error: Exception) -> list[Reply]:
         """Ask anew for each of the questions that were refused together; one alone is refused."""
         if len(questions) > 1:
             for question in questions:
-                self._begin_plain(asker, (question,), now)
+                self._begin_plain(group, (question,), now)
             return []
         ((token, number, _, _),) = questions
         return [_refused(token, as_fault(self._methods[number].name, error))]
 
-    async def _plain(self, asker: Asker, questions: Sequence[Plain], now: float) -> list[Reply]:
+    async def _plain(self, group: Group, questions: Sequence[Plain], now: float) -> list[Reply]:
         wanted = [identifier for _, _, places, _ in questions for _, identifier in places]
         left = max([left for _, _, _, left in questions])
-        answers = await self._core.ready(wanted, now + left / 1_000, asker)
+        answers = await self._core.ready(wanted, now + left / 1_000, *group)
         frames = self._frames(answers)
         if len(wanted) == len(questions) and FAULT not in [ready.outcome for ready in answers]:
             # As nearly all are: each call wants one identifier, and gets it.
@@ -213,9 +218,9 @@ class Bursts:
             key = ready.key
             # What is of the current generation has been compared already.
             if left and key and (ready.generation == generation or self._is_of_epoch(key, ready.epoch)):
-                frames.append((ready.frame, left, key, ready.outcome, ready.as_of, sequence, ready.tag))
+                frames.append((ready.frame, left, key, ready.outcome, ready.as_of, sequence, ready.tag, ready.is_own))
             else:
-                frames.append((ready.frame, 0, b"", ready.outcome, 0, 0, ready.tag))
+                frames.append((ready.frame, 0, b"", ready.outcome, 0, 0, ready.tag, False))
         return frames
 
     def _is_of_epoch(self, key: bytes, epoch: int) -> bool:
@@ -252,7 +257,7 @@ def _reply(
             return _refused(token, ready.fault.anew(field="identifier"))
         else:
             error = error_frame(ready.fault.anew(field=field_of(position)))
-            said.append((position, (error, 0, b"", ready.outcome, 0, 0, b"")))
+            said.append((position, (error, 0, b"", ready.outcome, 0, 0, b"", False)))
     return token, 0, said, "", []
 
 

@@ -5,6 +5,7 @@ BatchResolve are the hot methods: they read identifiers as bytes and pass answer
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -19,7 +20,7 @@ from resolver.counting import Counting
 from resolver.errors import Fault, Reason
 from resolver.front.batches import field_of, join
 from resolver.front.listing import Listing, Wanted
-from resolver.query import NO_PATH, Asker, Mode, Query
+from resolver.query import NO_PATH, Asker, Mode, Path, Query
 from resolver.rpc.calls import parse
 from resolver.rpc.errors import error_frame, status_of
 from resolver.store import FORMAT
@@ -138,13 +139,18 @@ class Core:
         self.resolve = self._hot("Resolve", self._read_one, self._write_one)
         self.batch_resolve = self._hot("BatchResolve", self._read_batch, self._write_batch)
 
-    async def ready(self, identifiers: Sequence[bytes], deadline: float, asker: Asker) -> Sequence[Ready]:
-        """Answer identifiers for a front that counts and joins the answers itself.
+    async def ready(
+        self, identifiers: Sequence[bytes], deadline: float, asker: Asker, options: bytes = b""
+    ) -> Sequence[Ready]:
+        """Answer identifiers for a front that counts and joins the answers itself. `options` have mode and path only.
 
         Raises:
-            Fault: as the chain does.
+            Fault: as the chain does; FIELD_OUT_OF_RANGE.
         """
-        return await self._chain.resolve(Query(identifiers=identifiers, deadline=deadline, asker=asker))
+        mode, path = _way(options) if options else (Mode.LOCAL, NO_PATH)
+        return await self._chain.resolve(
+            Query(identifiers=identifiers, deadline=deadline, asker=asker, mode=mode, path=path)
+        )
 
     async def stream_resolve(self, octets: bytes, call: Call) -> bytes:
         """Answer one message of StreamResolve, as BatchResolve does."""
@@ -281,6 +287,13 @@ def turn_refusal(fault: Fault) -> bytes:
     said = octets_pb2.StreamResolveResponseOctets()
     said.error.CopyFrom(status_of(fault))
     return said.SerializeToString()
+
+
+@lru_cache(1_024)
+def _way(octets: bytes) -> tuple[Mode, Path]:
+    """Read how far to go. Whoever asks all day long comes by the same ways."""
+    options = parse(pb.Options, octets)
+    return mode_from_wire(options.mode), path_from_wire(options.path)
 
 
 def _uncounted(_answers: Sequence[Ready], _mode: Mode) -> None:

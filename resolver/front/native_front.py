@@ -371,7 +371,7 @@ def _made(
         ) from None
 
 
-def _last(counted: Sequence[tuple[bytes, int]]) -> Callable[[], Iterable[tuple[bytes, int]]]:
+def _last(counted: Sequence[tuple[bytes, int, int]]) -> Callable[[], Iterable[tuple[bytes, int, int]]]:
     """Give this once, and nothing more."""
     left = [counted]
     return lambda: left.pop() if left else ()

@@ -4,6 +4,7 @@ Every status carries one ErrorInfo of the domain "topnode" (google.aip.dev/193);
 BadRequest, and what is worth trying again carries a RetryInfo.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import grpc
@@ -88,14 +89,18 @@ def fault_of(status: Any) -> Fault:
 
 def fault_of_rpc_error(error: grpc.aio.AioRpcError) -> Fault:
     """Read why a call failed: what the node said of it, else what gRPC itself says."""
-    for key, value in error.trailing_metadata() or ():
+    return fault_of_call(error.code().value[0], error.details() or "", error.trailing_metadata() or ())
+
+
+def fault_of_call(code: int, text: str, beside: Iterable[tuple[str, str | bytes]]) -> Fault:
+    """Read why a call failed out of its code, its text and the metadata behind it."""
+    for key, value in beside:
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:
                 return fault_of(status_pb2.Status.FromString(value))
             except DecodeError:
                 break
-    text = error.details() or ""
-    return Fault(_closest(error.code(), text), text)
+    return Fault(_closest(_BY_NUMBER.get(code, grpc.StatusCode.UNKNOWN), text), text)
 
 
 def error_frame(fault: Fault) -> bytes:

@@ -50,6 +50,13 @@ class Pem(Struct, frozen=True):
     client_ca: bytes | None
 
 
+class ClientPem(Struct, frozen=True):
+    """What stands in a client's files: authorities, certificate and key; None where there are none."""
+
+    server_ca: bytes | None
+    pair: tuple[bytes, bytes] | None
+
+
 def read_server(tls: ServerTls) -> Pem:
     """Read a server's files.
 
@@ -58,6 +65,16 @@ def read_server(tls: ServerTls) -> Pem:
     """
     certificate, key = _read_pair(tls.certificate, tls.key)
     return Pem(certificate, key, _read_ca(tls.client_ca, "tls.client_ca") if tls.client_ca else None)
+
+
+def read_client(tls: ClientTls) -> ClientPem:
+    """Read a client's files.
+
+    Raises:
+        Fault: as `read_server`; the field is `tls.server_ca`, `.certificate` or `.key`.
+    """
+    ca = _read_ca(tls.server_ca, "tls.server_ca") if tls.server_ca else None
+    return ClientPem(ca, _read_pair(tls.certificate, tls.key) if tls.certificate or tls.key else None)
 
 
 def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
@@ -83,13 +100,11 @@ def client_credentials(tls: ClientTls) -> grpc.ChannelCredentials:
     """Make credentials of what the files hold now.
 
     Raises:
-        Fault: as `read_server`; the field is `tls.server_ca`, `.certificate` or `.key`.
+        Fault: as `read_client`.
     """
-    ca = _read_ca(tls.server_ca, "tls.server_ca") if tls.server_ca else None
-    if not tls.certificate and not tls.key:
-        return grpc.ssl_channel_credentials(ca)
-    certificate, key = _read_pair(tls.certificate, tls.key)
-    return grpc.ssl_channel_credentials(ca, key, certificate)
+    files = read_client(tls)
+    certificate, key = files.pair or (None, None)
+    return grpc.ssl_channel_credentials(files.server_ca, key, certificate)
 
 
 class WatchedFiles:

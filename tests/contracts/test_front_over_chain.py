@@ -533,6 +533,44 @@ async def test_what_is_asked_with_options_or_signed_is_not_kept(native: Node) ->
     assert SECRET not in public.SerializeToString()
 
 
+WAYS: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"mode": pb.MODE_REFERRAL},
+    {"mode": pb.MODE_RECURSIVE},
+    {"mode": pb.MODE_RECURSIVE, "path": pb.Path(visited=["86"], hops_left=2)},
+)
+"""How far a question goes, by its options."""
+
+
+async def test_however_far_a_question_goes_a_nodes_own_word_is_the_same(node: Node) -> None:
+    own = (*PARTS, "88.111/nothing")
+    first = await node.batch(*own)
+    for _ in range(2):
+        for way in WAYS:
+            assert await node.batch(*own, **way) == first
+            request = pb.ResolveRequest(identifier=own[0], options=pb.Options(**way))
+            assert (await node.stub.Resolve(request)).answer == first[0].answer
+
+
+async def test_below_a_delegated_prefix_each_way_has_an_answer_of_its_own(node: Node) -> None:
+    for _ in range(2):
+        said = [(await node.batch("88.112/copy", PARTS[0], **way))[0].answer for way in WAYS]
+        assert [answer.outcome for answer in said] == [pb.OUTCOME_FOUND, *[pb.OUTCOME_REFERRAL] * 3]
+
+
+@pytest.mark.needs("native-front")
+async def test_what_one_way_has_brought_is_kept_for_all_where_it_is_the_nodes_own_word(native: Node) -> None:
+    await native.batch(*PARTS, "88.112/copy", **WAYS[3])
+    assert kept(native) == (0, len(PARTS))
+    for way in WAYS:
+        await native.batch(*PARTS, **way)
+    assert kept(native) == (len(WAYS) * len(PARTS), len(PARTS))
+    # The copy is kept for those who ask for what is here, and given to them alone.
+    await native.batch("88.112/copy")
+    await native.batch("88.112/copy", **WAYS[2])
+    assert kept(native) == (len(WAYS) * len(PARTS), len(PARTS) + 1)
+
+
 @pytest.mark.needs("native-front")
 async def test_absent_is_kept_and_not_here_is_not(native: Node) -> None:
     for _ in range(2):

@@ -390,6 +390,21 @@ options = st.builds(
     trace=st.booleans(),
     signed=st.booleans(),
 ).map(lambda each: octets_field(2, each.SerializeToString()))
+ways = st.builds(
+    pb.Options,
+    mode=st.sampled_from([0, 1, 2, 3, 4]),
+    path=st.none()
+    | st.builds(
+        pb.Path,
+        visited=st.lists(st.sampled_from(["86", "top", "产", "a b", "", "8" * 70]), max_size=9),
+        hops_left=st.integers(0, 9),
+    ),
+).map(lambda each: octets_field(2, each.SerializeToString()))
+"""How far to go, and nothing else: what a native front reads by itself."""
+
+asked_onward = st.tuples(
+    st.lists(identifiers.map(lambda each: octets_field(1, each)), min_size=1, max_size=3).map(b"".join), ways
+).map(b"".join)
 fields = st.one_of(
     identifiers.map(lambda each: octets_field(1, each)),
     options,
@@ -409,7 +424,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(octets)
 
 
-bodies = st.one_of(valid, mutated(), st.binary(max_size=200))
+bodies = st.one_of(valid, asked_onward, mutated(), st.binary(max_size=200))
 metadata = st.lists(
     st.one_of(
         st.tuples(

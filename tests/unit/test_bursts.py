@@ -58,13 +58,17 @@ class Answering:
     def __init__(self, clock: SystemClock) -> None:
         self.identifiers = SimpleNamespace(by_outcome=[0] * 5)
         self.asked: list[tuple[list[bytes], Asker]] = []
+        self.options: list[bytes] = []
         self.answers: dict[bytes, Ready] = {}
         self.refused: set[bytes] = set()
         self._later = clock.monotonic() + 1_000
 
-    async def ready(self, identifiers: Sequence[bytes], deadline: float, asker: Asker) -> Sequence[Ready]:
+    async def ready(
+        self, identifiers: Sequence[bytes], deadline: float, asker: Asker, options: bytes
+    ) -> Sequence[Ready]:
         assert 0 < deadline < self._later
         self.asked.append((list(identifiers), asker))
+        self.options.append(options)
         if self.refused & set(identifiers):
             raise Fault(Reason.TOO_MANY_IN_FLIGHT)
         return [self.answers.get(identifier, self.found(identifier)) for identifier in identifiers]
@@ -115,8 +119,15 @@ async def site() -> AsyncIterator[Site]:
     site.front.close()
 
 
-def question(token: int, *identifiers: bytes, port: int = 1, address: str = "192.0.2.1", method: int = ONE) -> Taken:
-    return token, method, list(enumerate(identifiers)), 5_000, f"ipv4:{address}:{port}", None, []
+def question(
+    token: int,
+    *identifiers: bytes,
+    port: int = 1,
+    address: str = "192.0.2.1",
+    method: int = ONE,
+    options: bytes = b"",
+) -> Taken:
+    return token, method, list(enumerate(identifiers)), 5_000, f"ipv4:{address}:{port}", None, [], options
 
 
 def frame(identifier: bytes) -> tuple[bytes, bytes]:
@@ -150,8 +161,21 @@ async def test_all_connections_of_an_asker_are_one_query(site: Site) -> None:
     }
 
 
+async def test_what_goes_another_way_is_another_query(site: Site) -> None:
+    onward = b"\x18\x03"
+    replies = await site.answered(
+        question(1, b"88/a"),
+        question(2, b"88/b", options=onward),
+        question(3, b"88/c"),
+        question(4, b"88/d", port=2, options=onward),
+    )
+    assert [identifiers for identifiers, _ in site.core.asked] == [[b"88/a", b"88/c"], [b"88/b", b"88/d"]]
+    assert site.core.options == [b"", onward]
+    assert sorted(replies) == [1, 2, 3, 4]
+
+
 async def test_a_batch_gets_its_own_places_among_single_lookups(site: Site) -> None:
-    batch: Taken = (2, BATCH, [(3, b"88/b"), (5, b"88/c")], 5_000, "ipv4:192.0.2.1:1", None, [])
+    batch: Taken = (2, BATCH, [(3, b"88/b"), (5, b"88/c")], 5_000, "ipv4:192.0.2.1:1", None, [], b"")
     replies = await site.answered(question(1, b"88/a"), batch, question(3, b"88/d"))
     assert site.core.asked == [([b"88/a", b"88/b", b"88/c", b"88/d"], Asker("192.0.2.1"))]
     assert told(replies[1]) == [(0, *frame(b"88/a"))]
@@ -205,18 +229,16 @@ async def test_what_is_answered_is_kept_as_long_as_nothing_has_changed(site: Sit
         b"88/over": found(b"88/over", generation=site.routes.generation, expires=now - 1),
         b"88/nowhere": found(b"88/nowhere", generation=site.routes.generation, key=b""),
         b"88/absent": Ready(
-            b"absent", ABSENT, now + 1_000, scope.epoch, site.routes.generation, 5, b"-88", b"88/ABSENT"
+            b"absent", ABSENT, now + 1_000, scope.epoch, site.routes.generation, 5, b"-88", b"88/ABSENT", is_own=True
         ),
     }
     replies = await site.answered(question(1, *site.core.answers, method=BATCH))
     said = replies[1][2]
     assert isinstance(said, list)
-    kept = {octets: (key, outcome, as_of, sequence, tag) for _, (octets, keep, key, *rest) in said if keep
-            for outcome, as_of, sequence, tag in [rest]}  # fmt: skip
-    assert kept == {
-        b"found 88/current": (b"88/CURRENT", FOUND, 5, SEQUENCE, b"+88"),
-        b"found 88/compared": (b"88/COMPARED", FOUND, 5, SEQUENCE, b"+88"),
-        b"absent": (b"88/ABSENT", ABSENT, 5, SEQUENCE, b"-88"),
+    assert {octets: (key, *rest) for _, (octets, keep, key, *rest) in said if keep} == {
+        b"found 88/current": (b"88/CURRENT", FOUND, 5, SEQUENCE, b"+88", False),
+        b"found 88/compared": (b"88/COMPARED", FOUND, 5, SEQUENCE, b"+88", False),
+        b"absent": (b"88/ABSENT", ABSENT, 5, SEQUENCE, b"-88", True),
     }
     assert all(900_000 < keep <= 1_000_000 for _, (_, keep, *_) in said if keep)
 
@@ -224,8 +246,8 @@ async def test_what_is_answered_is_kept_as_long_as_nothing_has_changed(site: Sit
 async def test_a_whole_request_is_answered_by_itself(site: Site) -> None:
     peer = "ipv4:192.0.2.9:1"
     replies = await site.answered(
-        (1, BATCH, b"octets ", 5_000, peer, None, []),
-        (2, BATCH, b"", 5_000, peer, None, []),
+        (1, BATCH, b"octets ", 5_000, peer, None, [], b""),
+        (2, BATCH, b"", 5_000, peer, None, [], b""),
         question(3, b"88/a"),
     )
     assert replies[1][:3] == (1, 0, b"whole octets 192.0.2.9")

@@ -103,6 +103,13 @@ def test_what_was_taken_is_not_given_again_and_the_day_is_that_of_the_beginning(
     assert counting.take() == Tally(20_001, {})
 
 
+def test_what_a_front_has_counted_by_itself_is_taken_too_direct_and_recursive_apart() -> None:
+    counting = Counting(SetClock())
+    counting.count([ready(FOUND_TAG)], Mode.RECURSIVE)
+    counting.count_beside(lambda: [(FOUND_TAG, 3, 10), (OTHER_TAG, 0, 2), (b"", 7, 7)])
+    assert counting.take().rows == {b"88.1": Figures(3, 3, 13, 11)}
+
+
 def test_what_has_no_tag_is_not_counted() -> None:
     counting = Counting(SetClock())
     counting.count([Failed(fault=Fault(Reason.PREFIX_DISABLED)), Ready(b"frame", ABSENT)] * 10, Mode.LOCAL)

@@ -1,259 +1,30 @@
-"""The gRPC driver over real connections: what is sent, what comes back, and how failures are told."""
+"""The gRPC driver's long calls: how many there are, and what becomes of them."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path as FilePath
 from typing import Any
 
 import grpc
 import pytest
-from msgspec.structs import replace
 
 from resolver.clock import Clock, SystemClock
 from resolver.errors import Fault, Reason
-from resolver.federation.driver import Question
-from resolver.federation.grpc_driver import NONCE_BYTES, GrpcDriver
+from resolver.federation.grpc_driver import GrpcDriver
 from resolver.federation.talks import TALK_SECONDS, TALKS
-from resolver.query import Path
 from resolver.routes import Endpoint, Protocol
-from resolver.rpc.calls import Method
-from resolver.rpc.errors import status_of
-from resolver.rpc.tls import ClientTls, ServerTls, server_credentials
-from resolver.rpc.turns import Turn, Turns
-from resolver.trace import Step
-from resolver.trust.actors import Key, Node, NodeState, NodeTable, Tier
-from resolver.trust.answers import ANSWER_KEY, AnswerSigner, AnswerVerifier
-from resolver.trust.keys import PrivateKey
-from resolver.trust.verdicts import Trust
-from resolver.v1 import octets_pb2
+from resolver.rpc.turns import Turns
 from resolver.v1 import resolver_pb2 as pb
-from resolver.wire import trace_message
-from tests.certificates import Authority
-from tests.services.ports import free_ports
-
-CLOCK = SystemClock()
-SERVICE = "topnode.resolver.v1.ResolverService"
-
-Answering = Callable[[bytes, Any], Awaitable[bytes]]
-
-
-class Beside:
-    """The context of one message in a long call: what is told beside the answer."""
-
-    def __init__(self) -> None:
-        self.told: dict[str, bytes] = {}
-
-    def set_trailing_metadata(self, metadata: tuple[tuple[str, bytes], ...]) -> None:
-        self.told = dict(metadata)
-
-
-def in_turn(answering: Answering) -> Turn:
-    """Answer messages of long calls by the function that answers calls."""
-
-    async def turn(octets: bytes, _context: Any) -> bytes:
-        request = octets_pb2.StreamResolveRequestOctets.FromString(octets)
-        assert request.within_ms > 0
-        beside = Beside()
-        said = octets_pb2.StreamResolveResponseOctets(batch=await answering(request.batch, beside))
-        said.trace = beside.told.get("topnode-trace-bin", b"")
-        said.signature = beside.told.get(ANSWER_KEY, b"")
-        return said.SerializeToString()
-
-    return turn
-
-
-def served_in_turn(turns: Turns, answering: Answering) -> Any:
-    def refusal(fault: Fault) -> bytes:
-        return octets_pb2.StreamResolveResponseOctets(error=status_of(fault)).SerializeToString()
-
-    return turns.serve(Method("StreamResolve", CLOCK), in_turn(answering), refusal)
-
-
-@pytest.fixture(params=[True, False], ids=["long calls", "calls"])
-def by_long_calls(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Does the child know long calls?"""
-    knows_long_calls.append(request.param)
-    yield request.param
-    knows_long_calls.pop()
-
-
-knows_long_calls = [False]
+from tests.asked_children import CLOCK, SERVICE, question, reason_of, served_in_turn
 
 
 @asynccontextmanager
-async def child(answering: Answering, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[int]:
-    """Serve all methods by one function, and give the port."""
-    server = grpc.aio.server()
-    methods: dict[str, Any] = {
-        name: grpc.unary_unary_rpc_method_handler(answering) for name in ("BatchResolve", "GetNodeInfo")
-    }
-    if knows_long_calls[-1]:
-        methods["StreamResolve"] = served_in_turn(Turns(), answering)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
-    port = (
-        server.add_secure_port("localhost:0", credentials) if credentials else server.add_insecure_port("localhost:0")
-    )
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(0)
-
-
-@asynccontextmanager
-async def driver(
-    port: int,
-    *,
-    tls_name: str = "",
-    tls: ClientTls | None = None,
-    verifier: AnswerVerifier | None = None,
-    clock: Clock = CLOCK,
-) -> AsyncIterator[GrpcDriver]:
-    opened = GrpcDriver(Endpoint(Protocol.GRPC, "localhost", port, 0, tls_name), tls, clock, verifier)
+async def driver(port: int, *, clock: Clock = CLOCK) -> AsyncIterator[GrpcDriver]:
+    opened = GrpcDriver(Endpoint(Protocol.GRPC, "localhost", port, 0), None, clock)
     try:
         yield opened
     finally:
         await opened.close()
-
-
-def question(*keys: bytes, seconds: float = 5, trace: bool = False) -> Question:
-    return Question(
-        identifiers=keys,
-        deadline=CLOCK.monotonic() + seconds,
-        path=Path(("top",), 3),
-        authoritative=True,
-        trace=trace,
-    )
-
-
-async def reason_of(asked: Awaitable[object]) -> Reason:
-    with pytest.raises(Fault) as caught:
-        await asked
-    return caught.value.reason
-
-
-@pytest.mark.usefixtures("by_long_calls")
-async def test_asks_for_recursion_with_the_path_and_leaves_answers_encoded() -> None:
-    requests = []
-    answer = pb.Answer(outcome=pb.OUTCOME_FOUND, version=7)
-
-    async def answering(octets: bytes, _context: Any) -> bytes:
-        requests.append(pb.BatchResolveRequest.FromString(octets))
-        response = pb.BatchResolveResponse()
-        response.results.add().answer.CopyFrom(answer)
-        response.results.add().error.CopyFrom(status_of(Fault(Reason.HOP_LIMIT, "too far")))
-        return response.SerializeToString()
-
-    async with child(answering) as port, driver(port) as asked:
-        reply = await asked.ask(question(b"88.1/A", b"88.1/B"))
-    (request,) = requests
-    assert list(request.identifiers) == ["88.1/A", "88.1/B"]
-    options = request.options
-    assert (options.mode, options.authoritative, options.trace) == (pb.MODE_RECURSIVE, True, False)
-    assert (list(options.path.visited), options.path.hops_left) == (["top"], 3)
-    given, refused = reply.results
-    assert given == answer.SerializeToString()
-    assert isinstance(refused, Fault)
-    assert (refused.reason, refused.detail) == (Reason.HOP_LIMIT, "too far")
-    assert (reply.protocol, list(reply.steps)) == (Protocol.GRPC, [])
-
-
-@pytest.mark.usefixtures("by_long_calls")
-@pytest.mark.parametrize("is_sound", [True, False])
-async def test_the_childs_trace_comes_with_the_reply_where_it_can_be_read(*, is_sound: bool) -> None:
-    steps = [Step("88.1", "store", "1 held, 0 not held", 12)]
-
-    async def answering(_octets: bytes, context: Any) -> bytes:
-        context.set_trailing_metadata((("topnode-trace-bin", trace_message(steps) if is_sound else b"\xff\xff"),))
-        return b""
-
-    async with child(answering) as port, driver(port) as asked:
-        reply = await asked.ask(question(b"88.1/A", trace=True))
-    assert list(reply.steps) == (steps if is_sound else [])
-
-
-@pytest.mark.usefixtures("by_long_calls")
-@pytest.mark.parametrize(
-    ("signing", "trust"), [("fits", Trust.TRUSTED), ("none", Trust.UNKNOWN), ("another", Trust.NOT_TRUSTED)]
-)
-async def test_a_signature_is_wanted_and_judged(signing: str, trust: Trust) -> None:
-    key, nodes = PrivateKey.generate(), NodeTable()
-    held = (Key(key.public.key_id, key.public.spki, 1),)
-    nodes.put([Node(node="88.1", tier=Tier.SECONDARY, state=NodeState.ENABLED, keys=held)])
-    signer = AnswerSigner("88.1", lambda: key, CLOCK)
-    method = "StreamResolve" if knows_long_calls[-1] else "BatchResolve"
-    wanted, nonces = [], set()
-
-    async def answering(octets: bytes, context: Any) -> bytes:
-        options = pb.BatchResolveRequest.FromString(octets).options
-        wanted.append((options.signed, len(options.nonce)))
-        nonces.add(options.nonce)
-        if signing != "none":
-            said = b"" if signing == "fits" else b"something else"
-            context.set_trailing_metadata(((ANSWER_KEY, signer.sign(f"{SERVICE}/{method}", octets, said)),))
-        return b""
-
-    async with child(answering) as port, driver(port, verifier=AnswerVerifier(nodes)) as asked:
-        reply = await asked.ask(replace(question(b"88.1/A"), signer="88.1"))
-        unasked = await asked.ask(question(b"88.1/A"))
-        await asked.ask(replace(question(b"88.1/A"), signer="88.1"))
-    assert wanted == [(True, NONCE_BYTES), (False, 0), (True, NONCE_BYTES)]
-    assert len(nonces) == 3
-    assert (reply.trust, unasked.trust) == (trust, Trust.UNKNOWN)
-
-
-@pytest.mark.usefixtures("by_long_calls")
-async def test_what_cannot_be_read_is_refused() -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        return b"\xff\xff\xff"
-
-    async with child(answering) as port, driver(port) as asked:
-        assert await reason_of(asked.ask(question(b"88.1/A"))) is Reason.CHILD_ANSWER_REFUSED
-
-
-@pytest.mark.usefixtures("by_long_calls")
-async def test_a_child_that_is_late_or_not_there() -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        await asyncio.sleep(5)
-        return b""
-
-    async with child(answering) as port, driver(port) as asked:
-        assert await reason_of(asked.ask(question(b"88.1/A", seconds=0.1))) is Reason.DEADLINE_SPENT
-        assert await reason_of(asked.ask(question(b"88.1/A", seconds=-1))) is Reason.DEADLINE_SPENT
-        assert await reason_of(asked.probe(0.1)) is Reason.DEADLINE_SPENT
-    (nobody,) = free_ports(1)
-    async with driver(nobody) as asked:
-        assert await reason_of(asked.ask(question(b"88.1/A"))) is Reason.NODE_UNREACHABLE
-        assert await reason_of(asked.probe(1)) is Reason.NODE_UNREACHABLE
-
-
-@pytest.mark.usefixtures("by_long_calls")
-async def test_a_connection_that_is_closed_fails_its_calls_and_cancels_nobody() -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        await asyncio.sleep(5)
-        return b""
-
-    async with child(answering) as port, driver(port) as asked:
-        waiting = asyncio.ensure_future(asked.ask(question(b"88.1/A")))
-        await asyncio.sleep(0.1)
-        await asked.close()
-        assert await reason_of(waiting) is Reason.NODE_UNREACHABLE
-
-
-@pytest.mark.usefixtures("by_long_calls")
-async def test_a_caller_that_is_cancelled_stays_cancelled() -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        await asyncio.sleep(5)
-        return b""
-
-    async with child(answering) as port, driver(port) as asked:
-        waiting = asyncio.ensure_future(asked.ask(question(b"88.1/A")))
-        await asyncio.sleep(0.1)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await waiting
 
 
 class Counted:
@@ -405,16 +176,6 @@ async def test_a_child_is_asked_now_and_then_whether_it_knows_long_calls() -> No
         assert (counting.messages, counting.alone_messages) == (5, 4)
 
 
-async def test_a_place_where_nobody_speaks_is_told_by_the_deadline() -> None:
-    """While the connection is being made, too: there gRPC itself forgets who waits."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        async with driver(port) as asked, asyncio.timeout(3):
-            told = [await reason_of(asked.ask(question(b"88.1/A", seconds=0.1))) for _ in range(3)]
-    assert told[0] is Reason.DEADLINE_SPENT
-    assert set(told) <= {Reason.DEADLINE_SPENT, Reason.NODE_UNREACHABLE}
-
-
 async def test_a_connection_that_was_given_up_is_not_asked_by_another_call() -> None:
     async with counted() as (counting, asked):
         assert await names(asked, "88.1/A") == ["88.1/A"]
@@ -425,30 +186,3 @@ async def test_a_connection_that_was_given_up_is_not_asked_by_another_call() -> 
         await counting.server.stop(0)
         assert await reason_of(late) is Reason.NODE_UNREACHABLE
         await closing
-
-
-async def test_a_child_that_is_gone_is_told_of_at_once() -> None:
-    async with counted() as (counting, asked):
-        assert await names(asked, "88.1/A") == ["88.1/A"]
-        await counting.server.stop(0)
-        assert await reason_of(names(asked, "88.1/B")) is Reason.NODE_UNREACHABLE
-
-
-async def test_an_endpoint_with_a_tls_name_must_prove_it(tmp_path: FilePath) -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        return b""
-
-    ours, theirs = Authority(tmp_path), Authority(tmp_path, "stranger")
-    files = ours.issue("child", alternatives=("child.example.org",))
-    credentials = server_credentials(ServerTls(certificate=files.certificate, key=files.key))
-    async with child(answering, credentials) as port:
-        known = ClientTls(server_ca=ours.path)
-        async with driver(port, tls_name="child.example.org", tls=known) as asked:
-            await asked.probe(5)
-        async with driver(port, tls_name="other.example.org", tls=known) as asked:
-            assert await reason_of(asked.probe(5)) is Reason.NODE_UNREACHABLE
-        async with driver(port, tls_name="child.example.org", tls=ClientTls(server_ca=theirs.path)) as asked:
-            assert await reason_of(asked.probe(5)) is Reason.NODE_UNREACHABLE
-    with pytest.raises(Fault) as unreadable:
-        GrpcDriver(Endpoint(Protocol.GRPC, "::1", 1, 0, "x"), ClientTls(server_ca=str(tmp_path / "no.pem")), CLOCK)
-    assert unreadable.value.reason is Reason.FILE_UNREADABLE

@@ -56,8 +56,13 @@ SETTINGS: Final[dict[str, Any]] = {
     "spellings": 4,
     "latency_bounds_ms": [1, 1_000],
 }
-OTHER_MODE: Final = b"\x12\x02\x18\x02"
-"""Options that say something."""
+FILTERED: Final = b"\x12\x05\x0a\x03URL"
+"""Options that say what is wanted of records."""
+
+REFERRAL: Final = b"\x12\x02\x18\x02"
+RECURSIVE: Final = b"\x12\x02\x18\x03"
+ONWARD: Final = b"\x12\x0b\x18\x03\x3a\x07\x0a\x03top\x10\x02"
+"""Options that say how far to go: the last one as a node asks those below it."""
 
 MEBI: Final = 1 << 20
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
@@ -80,8 +85,16 @@ def answer_of(identifier: bytes) -> bytes:
     return field(b"answer to " + identifier.upper())
 
 
-def frame_of(identifier: bytes, *, keep: int = 60_000, as_of: int = 1, sequence: int = 1, outcome: int = 1) -> Any:
-    return field(answer_of(identifier)), keep, identifier.upper(), outcome, as_of, sequence, b"+88"
+def frame_of(
+    identifier: bytes,
+    *,
+    keep: int = 60_000,
+    as_of: int = 1,
+    sequence: int = 1,
+    outcome: int = 1,
+    is_own: bool = False,
+) -> Any:
+    return field(answer_of(identifier)), keep, identifier.upper(), outcome, as_of, sequence, b"+88", is_own
 
 
 def made(**settings: Any) -> Any:
@@ -190,7 +203,7 @@ def test_python_is_asked_once_for_what_may_be_kept(site: Site, caller: Caller) -
     for _ in range(2):
         caller.call(ONE, field(b"88.1/b"))
     assert site.identifiers()[1:] == [[b"88.1/b"]] * 2
-    assert site.front.counts() == [(b"+88", 5)]
+    assert site.front.counts() == [(b"+88", 5, 0)]
     assert site.front.counts() == []
     stats = site.front.stats()
     assert stats["calls"] == {(ONE, 0): 5}
@@ -209,13 +222,13 @@ def test_equal_questions_share_one_flight_and_a_shorter_deadline_ends_alone(site
     assert [each.result() for each in calls] == [answer_of(b"88.1/a")] * 3
     stats = site.front.stats()
     assert (stats["flights"], stats["waiting"], stats["joined"]) == (0, 0, 3)
-    assert site.front.counts() == [(b"+88", 3)]
+    assert site.front.counts() == [(b"+88", 3, 0)]
 
 
 def test_a_flight_has_its_own_time_and_a_request_its_callers(site: Site, caller: Caller) -> None:
     caller.call(ONE, field(b"88.1/a"), timeout=0.5)
     caller.call(OTHER, b"?", timeout=0.5)
-    (_, path, _, left, peer, identity, metadata), other = site.asked
+    (_, path, _, left, peer, identity, metadata, _), other = site.asked
     assert (path, identity, metadata) == (0, None, [])
     assert 1_500 < left <= 2_000
     assert 0 < other[3] <= 500
@@ -229,13 +242,13 @@ def test_a_batch_is_merged_in_order_of_what_is_kept_and_what_python_says(site: S
         assert answer == b"".join(field(answer_of(b"88.1/" + each)) for each in (b"a", b"b", b"c", b"b"))
     assert site.identifiers() == [[b"88.1/b"], [b"88.1/a", b"88.1/c"]]
     assert site.asked[1][2] == [(0, b"88.1/a"), (2, b"88.1/c")]
-    assert site.front.counts() == [(b"+88", 9)]
+    assert site.front.counts() == [(b"+88", 9, 0)]
 
 
 def test_what_is_not_only_identifiers_goes_to_python_whole(site: Site, caller: Caller) -> None:
     for path, message in (
-        (ONE, field(b"88.1/a") + OTHER_MODE),
-        (BATCH, field(b"88.1/a") + OTHER_MODE),
+        (ONE, field(b"88.1/a") + FILTERED),
+        (BATCH, field(b"88.1/a") + FILTERED),
         (ONE, b""),
         (ONE, b"\x0a\x05ab"),
         (BATCH, b""),
@@ -254,13 +267,53 @@ def test_options_that_say_the_usual_are_as_none(site: Site, caller: Caller, opti
     assert site.identifiers() == [[b"88.1/a"]]
 
 
+@pytest.mark.parametrize("options", [REFERRAL, RECURSIVE, ONWARD])
+def test_a_nodes_own_word_is_given_however_far_a_question_goes(site: Site, caller: Caller, options: bytes) -> None:
+    """Whoever asked first."""
+    site.frame = lambda identifier: frame_of(identifier, is_own=True)
+    caller.call(ONE, field(b"88.1/a"))
+    caller.call(ONE, field(b"88.1/b") + options)
+    for path, expected in ((ONE, answer_of), (BATCH, lambda identifier: field(answer_of(identifier)))):
+        for identifier in (b"88.1/a", b"88.1/b"):
+            for message in (field(identifier), field(identifier) + options):
+                assert caller.call(path, message) == expected(identifier)
+    assert site.identifiers() == [[b"88.1/a"], [b"88.1/b"]]
+    assert [question[7] for question in site.asked] == [b"", options[2:]]
+    direct, recursive = (5, 5) if options != REFERRAL else (10, 0)
+    assert site.front.counts() == [(b"+88", direct, recursive)]
+
+
+def test_what_is_not_a_nodes_own_word_is_asked_for_by_each_that_goes_another_way(site: Site, caller: Caller) -> None:
+    """And what it gets is not kept for those who ask in the usual way, either."""
+    both = field(b"88.1/a") + field(b"88.1/b")
+    site.frame = lambda identifier: frame_of(identifier, is_own=identifier == b"88.1/b")
+    for message in (both + ONWARD, both, both + ONWARD, both):
+        assert caller.call(BATCH, message) == field(answer_of(b"88.1/a")) + field(answer_of(b"88.1/b"))
+    assert [(question[2], question[7]) for question in site.asked] == [
+        ([(0, b"88.1/a"), (1, b"88.1/b")], ONWARD[2:]),
+        ([(0, b"88.1/a")], b""),
+        ([(0, b"88.1/a")], ONWARD[2:]),
+    ]
+    assert site.front.counts() == [(b"+88", 4, 4)]
+
+
+def test_questions_that_go_another_way_share_no_flight(site: Site, caller: Caller) -> None:
+    site.reply = lambda _: None
+    calls = [caller.later(ONE, field(b"88.1/a") + options, timeout=5) for options in (b"", ONWARD, ONWARD, RECURSIVE)]
+    until(lambda: len(site.asked) == 4)
+    site.front.answer([site.answered(question) for question in site.asked])
+    assert [each.result() for each in calls] == [answer_of(b"88.1/a")] * 4
+    assert site.front.stats()["joined"] == 0
+    assert site.front.counts() == [(b"+88", 1, 3)]
+
+
 def test_an_identifier_that_stands_again_in_a_batch_is_asked_for_once(site: Site, caller: Caller) -> None:
     site.frame = lambda identifier: frame_of(identifier, keep=0)
     wanted = [b"88.1/a", b"88.1/b", b"88.1/a", b"88.1/a", b"88.1/A"]
     answer = caller.call(BATCH, b"".join(map(field, wanted)))
     assert answer == b"".join(field(answer_of(each)) for each in wanted)
     assert [question[2] for question in site.asked] == [[(0, b"88.1/a"), (1, b"88.1/b"), (4, b"88.1/A")]]
-    assert site.front.counts() == [(b"+88", 5)]
+    assert site.front.counts() == [(b"+88", 5, 0)]
 
 
 def test_an_error_names_its_own_place_so_a_batch_that_repeats_one_goes_to_python_whole(
@@ -336,7 +389,7 @@ def test_a_reply_of_another_shape_is_a_mistake_of_its_own_call_only(site: Site, 
     site.reply = held.append
     calls = [caller.later(ONE, field(b"88.1/" + each)) for each in (b"a", b"b")]
     until(lambda: len(held) == 2)
-    broken: Any = (held[0][0], 0, [(0, (b"no frame", 0, b"", 1, 1, 1, b""))], "", [])
+    broken: Any = (held[0][0], 0, [(0, (b"no frame", 0, b"", 1, 1, 1, b"", False))], "", [])
     with pytest.raises(ValueError, match="frame"):
         site.front.answer([broken, site.answered(held[1])])
     assert sorted(each.code().name for each in calls) == ["INTERNAL", "OK"]
@@ -551,7 +604,7 @@ def test_draining_finishes_what_is_in_flight(site: Site, caller: Caller) -> None
     assert call.result() == answer_of(b"88.1/a")
     drain.join(3)
     assert not drain.is_alive()
-    assert site.front.counts() == [(b"+88", 1)]
+    assert site.front.counts() == [(b"+88", 1, 0)]
 
 
 def _listens(port: int) -> bool:

@@ -2,7 +2,8 @@
 """The native gRPC front: HTTP/2, framing, limits and the cache of ready answers, on one thread of its own.
 
 Python is asked what the cache does not know: `fileno` is readable while requests wait, `take` takes them and `answer`
-replies. Nothing here blocks but `counts`, `stats` (a moment), `drain` and `close`; all of those release the GIL.
+replies. Nothing of it blocks but `counts`, `stats` (a moment), `drain` and `close`; all of those release the GIL.
+Beside it there is a client that has no thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,22 +12,29 @@ from typing import Any, TypeAlias, final
 Trailers: TypeAlias = Sequence[tuple[str, bytes]]
 """Trailing metadata. Values of keys that end in `-bin` are plain bytes here and base64 on the wire."""
 
-Taken: TypeAlias = tuple[int, int, bytes | list[tuple[int, bytes]], int, str, bytes | None, list[tuple[str, bytes]]]
+Taken: TypeAlias = tuple[
+    int, int, bytes | list[tuple[int, bytes]], int, str, bytes | None, list[tuple[str, bytes]], bytes
+]
 """A question: token, number of the path in `paths`, body, milliseconds left, peer as gRPC writes it
 (`ipv4:1.2.3.4:5`), identity (a verified client certificate's first alternative name, else its common name), and the
 metadata among `python_keys`. The body is the message's bytes, or the missing identifiers of a plain request with
-their positions."""
+their positions; then come last the options that say how far to go (mode and path, encoded; empty: as without)."""
 
-Frame: TypeAlias = tuple[bytes, int, bytes, int, int, int, bytes]
+Frame: TypeAlias = tuple[bytes, int, bytes, int, int, int, bytes, bool]
 """One answer: frame (one result of a BatchResolveResponse: tag, length, unary response), milliseconds for which it
 may be kept (0: not at all), canonical key, outcome (0: an error, good for its own position only; 2: absent, which has
 a share of its own), journal index of the state that was read, newest sequence of prefix changes that was known then,
-and tag for counting (empty: not counted)."""
+tag for counting (empty: not counted), and whether it is the node's own word, which is given whatever options say how
+far to go; any other is kept for requests without such options, and given to those."""
 
 Reply: TypeAlias = tuple[int, int, bytes | list[tuple[int, Frame]], str, Trailers]
 """Token, gRPC code, payload, message, trailers. With code 0 the payload is the response's bytes, or, for a question
 of identifiers, a frame for each of them with its position (trailers are not given then). With any other code the
 payload is not looked at."""
+
+Ended: TypeAlias = tuple[int, int, bytes, str, list[tuple[str, bytes]], bool]
+"""How a call of a client ended: token, gRPC code, the response's bytes (with code 0), text, trailing metadata (values
+of keys that end in `-bin` are plain bytes), and whether the server has certainly not seen it."""
 
 Refusal: TypeAlias = tuple[int, str, bytes]
 """gRPC code, message, and a google.rpc.Status as bytes (empty: none)."""
@@ -133,8 +141,8 @@ class Front:
             ValueError: it cannot be used; what is in use stays.
         """
 
-    def counts(self) -> list[tuple[bytes, int]]:
-        """Give the tags of answered identifiers, added up since the last time.
+    def counts(self) -> list[tuple[bytes, int, int]]:
+        """Give the tags of answered identifiers, added up since the last time: of direct and of recursive requests.
 
         Raises:
             RuntimeError: the front is not running.
@@ -163,3 +171,46 @@ class Front:
 
     def close(self) -> None:
         """End at once, and wait for the thread."""
+
+@final
+class Client:
+    """A gRPC client's end of one HTTP/2 connection, for unary calls, without a socket. Of one thread alone.
+
+    Whatever is done is followed by `go_on`. Messages are not compressed. There are no deadlines here but what the
+    server is told: whoever waits no longer cancels.
+    """
+
+    def __init__(self, authority: str, *, is_tls: bool, message_bytes: int) -> None:
+        """Begin: the preface is to be sent.
+
+        `authority` is whom requests name. A response of more than `message_bytes` ends its call: RESOURCE_EXHAUSTED.
+
+        Raises:
+            ValueError: the authority is not one.
+        """
+
+    def call(self, path: str, message: bytes, within: float) -> int:
+        """Begin a call that has so many seconds, and give its token; its end comes by `go_on`, unless cancelled.
+
+        Raises:
+            ValueError: the path or the time is not one.
+        """
+
+    def cancel(self, token: int) -> None:
+        """End a call; one that has ended is ignored."""
+
+    def ping(self) -> None:
+        """Ask the server for a sign of life; again only after that has come."""
+
+    def receive(self, octets: bytes) -> None:
+        """Take bytes that came."""
+
+    def end(self) -> None:
+        """Note that no more bytes come: all calls end."""
+
+    def go_on(self) -> tuple[bytes, list[Ended]]:
+        """Give the bytes that are to be sent now, and the calls that have ended."""
+
+    @property
+    def is_over(self) -> bool:
+        """Is the connection at its end, so that the socket is to be closed once everything is sent?"""

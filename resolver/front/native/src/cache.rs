@@ -34,6 +34,8 @@ pub struct Part {
     /// As a unary response, framed.
     pub wire: Bytes,
     pub outcome: u8,
+    /// It is this node's own word: the same however far the question goes.
+    pub is_own: bool,
     pub tally: Option<Rc<Tally>>,
 }
 
@@ -49,6 +51,15 @@ pub struct Frame {
     /// The newest change of prefixes that was known when it was read.
     pub sequence: u64,
     pub tag: Box<[u8]>,
+    pub is_own: bool,
+}
+
+impl Frame {
+    /// What is sent of it, and counted.
+    pub fn part(&self, tallies: &mut Tallies) -> Part {
+        let Self { wire, outcome, is_own, tag, .. } = self;
+        Part { wire: wire.clone(), outcome: *outcome, is_own: *is_own, tally: tallies.tally(tag) }
+    }
 }
 
 struct Entry {
@@ -129,8 +140,8 @@ impl Cache {
         }
     }
 
-    /// Looks an identifier up, as it was asked for.
-    pub fn find(&mut self, identifier: &[u8], now: Instant) -> Option<&Part> {
+    /// Looks an identifier up, as it was asked for. `is_usual`: any answer will do, not this node's own word alone.
+    pub fn find(&mut self, identifier: &[u8], is_usual: bool, now: Instant) -> Option<&Part> {
         let Some(slot) = self.shelf.find(identifier) else {
             self.counts.misses += 1;
             return None;
@@ -152,6 +163,10 @@ impl Cache {
             entry.compared = self.changed.newest();
         }
         let entry = &mut self.shelf.entries[slot as usize];
+        if !is_usual && !entry.part.is_own {
+            self.counts.misses += 1;
+            return None;
+        }
         entry.visits = (entry.visits + 1).min(VISITS_MAX);
         self.counts.hits += 1;
         Some(&entry.part)
@@ -169,7 +184,7 @@ impl Cache {
             return;
         }
         let Some(expires) = now.checked_add(frame.keep) else { return };
-        let part = Part { wire: frame.wire.clone(), outcome: frame.outcome, tally: tallies.tally(&frame.tag) };
+        let part = frame.part(tallies);
         let fresh = Fresh { part, expires, as_of: frame.as_of, sequence: frame.sequence };
         let slot = match self.shelf.find_key(&frame.key) {
             Some(slot) => {
@@ -438,7 +453,7 @@ mod tests {
         }
 
         fn has(&mut self, identifier: &str) -> bool {
-            self.cache.find(identifier.as_bytes(), self.now).is_some()
+            self.cache.find(identifier.as_bytes(), true, self.now).is_some()
         }
     }
 
@@ -451,7 +466,19 @@ mod tests {
             as_of: 10,
             sequence: 10,
             tag: Box::default(),
+            is_own: false,
         }
+    }
+
+    #[test]
+    fn only_a_nodes_own_word_is_given_to_whoever_asks_in_another_way() {
+        let mut bench = Bench::new(BOUNDS);
+        bench.keep("88.1/own", &Frame { is_own: true, ..frame("88.1/OWN") });
+        bench.keep("88.1/other", &frame("88.1/OTHER"));
+        assert!(bench.has("88.1/own") && bench.has("88.1/other"));
+        assert!(bench.cache.find(b"88.1/own", false, bench.now).is_some());
+        assert!(bench.cache.find(b"88.1/other", false, bench.now).is_none());
+        assert_eq!((bench.cache.counts.hits, bench.cache.counts.misses), (3, 1));
     }
 
     #[test]
@@ -487,7 +514,7 @@ mod tests {
         bench.keep("88.1/A", &Frame { as_of: 12, wire: Bytes::from_static(b"new"), ..frame("88.1/A") });
         bench.keep("88.1/A", &frame("88.1/A"));
         assert_eq!(
-            bench.cache.find(b"88.1/A", bench.now).map(|part| part.wire.clone()),
+            bench.cache.find(b"88.1/A", true, bench.now).map(|part| part.wire.clone()),
             Some(Bytes::from_static(b"new"))
         );
     }
@@ -578,7 +605,7 @@ mod tests {
         bench.keep("88.1/a", &frame("88.1/A"));
         bench.keep("88.1/a", &Frame { wire: Bytes::from_static(b"own"), ..frame("88.1/a") });
         assert_eq!(
-            bench.cache.find(b"88.1/a", bench.now).map(|part| part.wire.clone()),
+            bench.cache.find(b"88.1/a", true, bench.now).map(|part| part.wire.clone()),
             Some(Bytes::from_static(b"own"))
         );
         assert!(bench.has("88.1/A"));

@@ -60,6 +60,7 @@ pub enum Stage {
         token: Token,
         parts: Vec<Option<Part>>,
         repeats: Vec<Repeat>,
+        is_recursive: bool,
         message: Bytes,
         _charge: Charge,
     },

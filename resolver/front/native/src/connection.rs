@@ -326,15 +326,16 @@ impl Connection {
         match engine.decide(call.method, call.metadata.is_empty(), is_public, &message, now) {
             Decision::Answer(answer) => self.answer(call, answer, Tier::Front, engine),
             Decision::Refuse(refusal) => self.refuse(call, refusal, engine),
-            Decision::One(identifier) => self.ask(call, 1, engine, |call, engine, waiter, peer| {
-                let token = engine.ask_one(call.method, identifier, waiter, peer, now)?;
+            Decision::One(identifier, course) => self.ask(call, 1, engine, |call, engine, waiter, peer| {
+                let token = engine.ask_one(call.method, identifier, course, waiter, peer, call.due, now)?;
                 Ok((token, Stage::Asked { token, _charge: None }))
             }),
-            Decision::Batch { parts, missing, repeats } => {
+            Decision::Batch { parts, missing, repeats, course } => {
                 self.ask(call, missing.len(), engine, |call, engine, waiter, peer| {
                     let charge = engine.budget.charge(message.len()).ok_or(Refusal::Busy)?;
-                    let token = engine.ask_identifiers(call.method, missing, true, waiter, peer, call.due, now)?;
-                    Ok((token, Stage::Joining { token, parts, repeats, message, _charge: charge }))
+                    let (is_recursive, due) = (course.is_recursive, call.due);
+                    let token = engine.ask_identifiers(call.method, missing, course, true, waiter, peer, due, now)?;
+                    Ok((token, Stage::Joining { token, parts, repeats, is_recursive, message, _charge: charge }))
                 });
             }
             Decision::Whole => self.ask_whole(call, message, engine, now),
@@ -377,7 +378,7 @@ impl Connection {
         let Some(Held { call, stage, .. }) = self.release(id) else { return };
         match (settled, stage) {
             (Settled::Ended(answer), _) => self.answer(call, answer, Tier::Python, engine),
-            (Settled::Parts(came), Stage::Joining { mut parts, repeats, message, .. }) => {
+            (Settled::Parts(came), Stage::Joining { mut parts, repeats, is_recursive, message, .. }) => {
                 if !fill(&mut parts, came, &repeats) {
                     return self.ask_whole(call, message, engine, Instant::now());
                 }
@@ -386,7 +387,7 @@ impl Connection {
                     drop(parts);
                     return self.ask_again(call, message, octets, engine);
                 }
-                match engine.join(&mut parts) {
+                match engine.join(&mut parts, is_recursive) {
                     Some(Ok(answer)) => self.answer(call, answer, Tier::Python, engine),
                     // Python has the rule for what does not fit.
                     Some(Err(_)) => self.ask_whole(call, message, engine, Instant::now()),

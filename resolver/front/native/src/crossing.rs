@@ -16,6 +16,7 @@ use crate::answers::Answer;
 use crate::cache::Frame;
 use crate::framing::{Budget, Charge};
 use crate::stats::Snapshot;
+use crate::tallies::Counted;
 
 /// A flight as Python knows it.
 pub type Token = u64;
@@ -31,8 +32,8 @@ pub struct Peer {
 #[derive(Debug)]
 pub enum Body {
     Whole(Bytes),
-    /// Identifiers, each with its position in the request.
-    Identifiers(Vec<(u32, Bytes)>),
+    /// Identifiers, each with its position in the request, and the options that say how far to go.
+    Identifiers(Vec<(u32, Bytes)>, Bytes),
 }
 
 /// A question for Python.
@@ -73,7 +74,7 @@ pub enum Command {
     CurrentUntil(Instant),
     SetHealth(HashMap<String, bool>),
     ReplaceTls(Arc<ServerConfig>),
-    TakeCounts(Sender<Vec<(Vec<u8>, u64)>>),
+    TakeCounts(Sender<Vec<Counted>>),
     TakeStats(Sender<Snapshot>),
     Drain(Duration, Sender<()>),
     Close,

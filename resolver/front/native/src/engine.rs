@@ -18,7 +18,7 @@ use crate::cache::{Cache, CacheBounds, FAULT, Frame, Part};
 use crate::crossing::{Body, Command, Crossing, Peer, Question, Reply, Said, Token};
 use crate::flights::{CallId, Flight, Flights, Seat, Waiter};
 use crate::framing::{Budget, Charge, HEAD};
-use crate::request;
+use crate::request::{self, Way};
 use crate::room::{Answers, Reserve, SMALL};
 use crate::settings::{Kind, Refusal, Settings};
 use crate::stats::{Snapshot, Stats};
@@ -37,16 +37,35 @@ pub enum Settled {
 /// A position of a batch at which an identifier stands again, and that at which it stood first.
 pub type Repeat = (u32, u32);
 
+/// A request's way, apart from the request.
+#[derive(Clone, Debug, Default)]
+pub struct Course {
+    /// Empty: the usual one.
+    pub options: Bytes,
+    pub is_recursive: bool,
+}
+
+impl Course {
+    fn of(message: &Bytes, way: Way) -> Self {
+        Self { options: message.slice(way.options), is_recursive: way.is_recursive }
+    }
+
+    pub fn is_usual(&self) -> bool {
+        self.options.is_empty()
+    }
+}
+
 /// What is to be done with a request.
 pub enum Decision {
     Answer(Answer),
     Refuse(Refusal),
-    One(Bytes),
+    One(Bytes, Course),
     /// A batch of which some are there.
     Batch {
         parts: Vec<Option<Part>>,
         missing: Vec<(u32, Bytes)>,
         repeats: Vec<Repeat>,
+        course: Course,
     },
     Whole,
 }
@@ -304,21 +323,21 @@ impl Engine {
         };
         match kind {
             Kind::One if is_plain_call => {
-                let Some(identifier) = request::plain_one(message) else { return Decision::Whole };
-                let known = if is_public { self.cache.find(identifier, now) } else { None };
+                let Some((identifier, way)) = request::plain_one(message) else { return Decision::Whole };
+                let known = if is_public { self.cache.find(identifier, way.is_usual(), now) } else { None };
                 match known {
                     Some(part) => {
                         self.stats.answered(part, 1);
                         if let Some(tally) = &part.tally {
-                            self.tallies.add(tally, 1);
+                            self.tallies.add(tally, 1, way.is_recursive);
                         }
                         Decision::Answer(Answer::Message(Message::plain(part.wire.clone())))
                     }
-                    None => Decision::One(message.slice_ref(identifier)),
+                    None => Decision::One(message.slice_ref(identifier), Course::of(message, way)),
                 }
             }
             Kind::Batch if is_plain_call => match request::plain_batch(message, self.settings.batch_identifiers) {
-                Some(ranges) => self.decide_batch(message, ranges, is_public, now),
+                Some((ranges, way)) => self.decide_batch(message, ranges, Course::of(message, way), is_public, now),
                 None => Decision::Whole,
             },
             Kind::One | Kind::Batch | Kind::Other => Decision::Whole,
@@ -327,16 +346,24 @@ impl Engine {
         }
     }
 
-    fn decide_batch(&mut self, message: &Bytes, ranges: Vec<Range<usize>>, is_public: bool, now: Instant) -> Decision {
+    fn decide_batch(
+        &mut self,
+        message: &Bytes,
+        ranges: Vec<Range<usize>>,
+        course: Course,
+        is_public: bool,
+        now: Instant,
+    ) -> Decision {
         let mut missing = Vec::new();
         let mut repeats = Vec::new();
         let mut firsts = hashbrown::HashMap::new();
         let mut parts = Vec::with_capacity(ranges.len());
         for (range, position) in ranges.into_iter().zip(0..) {
-            let known = if is_public { self.cache.find(&message[range.clone()], now) } else { None };
+            let identifier = &message[range.clone()];
+            let known = if is_public { self.cache.find(identifier, course.is_usual(), now) } else { None };
             let part = known.cloned();
             if part.is_none() {
-                let first = *firsts.entry(&message[range.clone()]).or_insert(position);
+                let first = *firsts.entry(identifier).or_insert(position);
                 if first == position {
                     missing.push((position, message.slice(range)));
                 } else {
@@ -346,9 +373,9 @@ impl Engine {
             parts.push(part);
         }
         if !missing.is_empty() {
-            return Decision::Batch { parts, missing, repeats };
+            return Decision::Batch { parts, missing, repeats, course };
         }
-        match self.join(&mut parts) {
+        match self.join(&mut parts, course.is_recursive) {
             Some(Ok(answer)) => Decision::Answer(answer),
             // Python has the rule for what does not fit.
             _ => Decision::Whole,
@@ -357,7 +384,7 @@ impl Engine {
 
     /// Joins the parts of a batch and counts them. Each goes with its joining, so that not all of it is there twice.
     /// `None`: not all are there; an error: they are too large together, and still there.
-    pub fn join(&mut self, parts: &mut [Option<Part>]) -> Option<Result<Answer, TooLarge>> {
+    pub fn join(&mut self, parts: &mut [Option<Part>], is_recursive: bool) -> Option<Result<Answer, TooLarge>> {
         let mut length = 0;
         for part in &*parts {
             let body = part.as_ref()?.wire.len() - HEAD;
@@ -374,28 +401,34 @@ impl Engine {
             wire.extend_from_slice(body);
             self.stats.answered(&part, 1);
             if let Some(tally) = &part.tally {
-                self.tallies.add(tally, 1);
+                self.tallies.add(tally, 1, is_recursive);
             }
         }
         Some(Ok(Answer::Message(Message::plain(wire.freeze()))))
     }
 
-    /// Asks Python for one identifier, unless somebody has asked the same.
+    /// Asks Python for one identifier, unless somebody has asked the same in the usual way.
+    #[expect(clippy::too_many_arguments, reason = "all of what a question is made of")]
     pub fn ask_one(
         &mut self,
         method: u32,
         identifier: Bytes,
+        course: Course,
         waiter: Waiter,
         peer: &Arc<Peer>,
+        due: Instant,
         now: Instant,
     ) -> Result<Token, Refusal> {
+        if !course.is_usual() {
+            return self.ask_identifiers(method, vec![(0, identifier)], course, false, waiter, peer, due, now);
+        }
         if let Some(token) = self.flights.join(&identifier, peer, waiter, now) {
             self.stats.joined += 1;
             return Ok(token);
         }
         // Not the caller's own time: others may come to wait for the same.
         let due = now + self.settings.deadline;
-        self.ask_identifiers(method, vec![(0, identifier)], false, waiter, peer, due, now)
+        self.ask_identifiers(method, vec![(0, identifier)], course, false, waiter, peer, due, now)
     }
 
     /// Asks Python for these identifiers of a batch or of a single request.
@@ -404,14 +437,17 @@ impl Engine {
         &mut self,
         method: u32,
         identifiers: Vec<(u32, Bytes)>,
+        course: Course,
         is_batch: bool,
         waiter: Waiter,
         peer: &Arc<Peer>,
         due: Instant,
         now: Instant,
     ) -> Result<Token, Refusal> {
-        let token = self.flights.begin(&identifiers, is_batch, waiter, peer, due, now).map_err(|_| Refusal::Busy)?;
-        let (body, peer) = (Body::Identifiers(identifiers), Arc::clone(peer));
+        let options = course.options.clone();
+        let token =
+            self.flights.begin(&identifiers, course, is_batch, waiter, peer, due, now).map_err(|_| Refusal::Busy)?;
+        let (body, peer) = (Body::Identifiers(identifiers, options), Arc::clone(peer));
         self.outgoing.push(Question { token, method, body, due, peer, metadata: Vec::new() });
         Ok(token)
     }
@@ -428,7 +464,8 @@ impl Engine {
         due: Instant,
         now: Instant,
     ) -> Result<Token, Refusal> {
-        let token = self.flights.begin(&[], true, waiter, peer, due, now).map_err(|_| Refusal::Busy)?;
+        let token =
+            self.flights.begin(&[], Course::default(), true, waiter, peer, due, now).map_err(|_| Refusal::Busy)?;
         let (body, peer) = (Body::Whole(message), Arc::clone(peer));
         self.outgoing.push(Question { token, method, body, due, peer, metadata });
         Ok(token)
@@ -458,7 +495,7 @@ impl Engine {
                         let waiters = flight.waiters.len() as u64;
                         self.stats.answered(part, waiters);
                         if let Some(tally) = part.tally.as_ref().filter(|_| waiters > 0) {
-                            self.tallies.add(tally, waiters);
+                            self.tallies.add(tally, waiters, flight.course.is_recursive);
                         }
                         Answer::Message(Message::plain(part.wire.clone()))
                     }
@@ -478,13 +515,15 @@ impl Engine {
                 Some((at, identifier)) if *at == position => Some(identifier),
                 _ => flight.identifiers.iter().find(|(at, _)| *at == position).map(|(_, identifier)| identifier),
             };
+            let part = frame.part(&mut self.tallies);
             if let Some(identifier) = identifier
                 && flight.is_public()
+                // Only this node's own word is the same however far a question goes.
+                && (flight.course.is_usual() || part.is_own)
             {
                 self.cache.keep(Some(identifier), &frame, &mut self.tallies, now);
             }
-            let tally = self.tallies.tally(&frame.tag);
-            parts.push((position, Part { wire: frame.wire, outcome: frame.outcome, tally }));
+            parts.push((position, part));
         }
         parts
     }

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use slab::Slab;
 
 use crate::crossing::{Peer, Token};
+use crate::engine::Course;
 use crate::framing::Charge;
 use crate::room::Reserve;
 
@@ -38,6 +39,7 @@ pub struct Flight {
     generation: u32,
     /// The identifiers of a plain question with their positions.
     pub identifiers: Vec<(u32, Bytes)>,
+    pub course: Course,
     pub is_batch: bool,
     pub waiters: Vec<Waiter>,
     peer: Arc<Peer>,
@@ -50,6 +52,14 @@ pub struct Flight {
 }
 
 impl Flight {
+    /// Gives the identifier under which others may join it.
+    fn shared(&self) -> Option<&Bytes> {
+        match &self.identifiers[..] {
+            [(_, identifier)] if !self.is_batch && self.course.is_usual() => Some(identifier),
+            _ => None,
+        }
+    }
+
     /// Is what it brings the same for everybody?
     pub fn is_public(&self) -> bool {
         self.peer.identity.is_none()
@@ -102,10 +112,12 @@ impl Flights {
         Some(token)
     }
 
-    /// Begins a flight. One that asks for a single identifier is shared from now on.
+    /// Begins a flight. One that asks for a single identifier, in the usual way, is shared from now on.
+    #[expect(clippy::too_many_arguments, reason = "all of what a question is made of")]
     pub fn begin(
         &mut self,
         identifiers: &[(u32, Bytes)],
+        course: Course,
         is_batch: bool,
         waiter: Waiter,
         peer: &Arc<Peer>,
@@ -122,6 +134,7 @@ impl Flights {
         let flight = Flight {
             generation: self.generation,
             identifiers: identifiers.to_vec(),
+            course,
             is_batch,
             waiters: vec![waiter],
             peer: Arc::clone(peer),
@@ -130,9 +143,10 @@ impl Flights {
             reserve: None,
             charge: None,
         };
+        let shared = flight.shared().cloned();
         let token = u64::from(self.generation) << 32 | self.flights.insert(flight) as u64;
-        if let ([(_, identifier)], false) = (identifiers, is_batch) {
-            self.shared.insert(identifier.clone(), token);
+        if let Some(identifier) = shared {
+            self.shared.insert(identifier, token);
         }
         Ok(token)
     }
@@ -144,7 +158,7 @@ impl Flights {
             return None;
         }
         let flight = self.flights.remove(index);
-        if let ([(_, identifier)], false) = (&flight.identifiers[..], flight.is_batch)
+        if let Some(identifier) = flight.shared()
             && self.shared.get(identifier) == Some(&token)
         {
             self.shared.remove(identifier);
@@ -213,7 +227,7 @@ mod tests {
         fn begin(&mut self, identifier: &'static str, number: u32) -> Result<Token, Full> {
             let identifiers = [(0, Bytes::from_static(identifier.as_bytes()))];
             let due = self.now + Duration::from_secs(5);
-            self.flights.begin(&identifiers, false, waiter(number), &self.peer, due, self.now)
+            self.flights.begin(&identifiers, Course::default(), false, waiter(number), &self.peer, due, self.now)
         }
 
         fn join(&mut self, identifier: &str, number: u32) -> Option<Token> {

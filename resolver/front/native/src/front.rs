@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use rustls::ServerConfig;
 
 use crate::crossing::{Command, Crossing};
@@ -185,7 +185,7 @@ impl Front {
 
     fn counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let counted = self.ask(py, Command::TakeCounts)?;
-        let each = counted.iter().map(|(tag, count)| (pyo3::types::PyBytes::new(py, tag), *count));
+        let each = counted.iter().map(|(tag, direct, recursive)| (PyBytes::new(py, tag), *direct, *recursive));
         PyList::new(py, each)
     }
 

@@ -1,4 +1,4 @@
-//! The native gRPC front of topnode.
+//! The native gRPC front of topnode, and its native client.
 //!
 //! It knows TLS, HTTP/2, gRPC's framing, a table of paths, deadlines, limits, a cache of ready answers and numbers.
 //! What an identifier means, and everything that can be wrong with a request, is known in Python.
@@ -11,6 +11,7 @@ mod alarms;
 mod answers;
 mod cache;
 mod call;
+mod client;
 mod connection;
 mod crossing;
 mod engine;
@@ -43,10 +44,12 @@ pub mod targets;
 #[cfg(not(any(test, fuzzing)))]
 use pyo3::prelude::*;
 
-/// A gRPC front that answers out of its own cache and hands everything else to Python.
+/// A gRPC front that answers out of its own cache and hands everything else to Python; and a gRPC client.
 #[cfg(not(any(test, fuzzing)))]
 #[pymodule]
 mod topnode_front {
+    #[pymodule_export]
+    use crate::client::python::Client;
     #[pymodule_export]
     use crate::front::Front;
 }

@@ -22,6 +22,19 @@ pub fn percent_encoded(text: &str) -> HeaderValue {
     HeaderValue::try_from(written).unwrap_or(HeaderValue::from_static(""))
 }
 
+/// Reads a text that is percent-encoded; what is not is left as it is, as gRPC has it.
+pub fn percent_decoded(text: &[u8]) -> String {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, behind)) = rest.split_first() {
+        let encoded = (first == b'%').then(|| behind.first_chunk::<2>()).flatten();
+        let octet = encoded.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        octets.push(octet.unwrap_or(first));
+        rest = if octet.is_some() { &behind[2..] } else { behind };
+    }
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
 /// Writes bytes in base64 without padding.
 pub fn base64(octets: &[u8]) -> String {
     let mut written = String::with_capacity(octets.len().div_ceil(3) * 4);
@@ -67,6 +80,17 @@ pub fn values_of(name: &str, value: &[u8]) -> Vec<Vec<u8>> {
     value.split(|octet| *octet == b',').map(|part| from_base64(part.trim_ascii()).unwrap_or(part.to_vec())).collect()
 }
 
+/// Writes a `grpc-timeout`, in eight digits at most: as exact as that allows, and never more than there is.
+pub fn written_timeout(left: Duration) -> HeaderValue {
+    const DIGITS: u128 = 100_000_000;
+    let (count, unit) = match (left.as_micros(), left.as_millis()) {
+        (micros, _) if micros < DIGITS => (micros, 'u'),
+        (_, millis) if millis < DIGITS => (millis, 'm'),
+        _ => (u128::from(left.as_secs()).min(DIGITS - 1), 'S'),
+    };
+    HeaderValue::try_from(format!("{count}{unit}")).unwrap_or(HeaderValue::from_static("0u"))
+}
+
 /// Reads a `grpc-timeout`: digits and a unit. By gRPC there are eight digits at most; other servers take more.
 pub fn timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
@@ -99,6 +123,15 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_percent_decoded() {
+        for text in ["as it is", "100% ü\n", ""] {
+            assert_eq!(percent_decoded(percent_encoded(text).as_bytes()), text);
+        }
+        assert_eq!(percent_decoded(b"100% %zz %4 %41%"), "100% %zz %4 A%");
+        assert_eq!(percent_decoded(b"%FF"), "\u{FFFD}");
+    }
+
+    #[test]
     fn bytes_go_both_ways() {
         for length in 0..70_u8 {
             let octets: Vec<u8> = (0..length).map(|octet| octet.wrapping_mul(37)).collect();
@@ -115,6 +148,21 @@ mod tests {
         assert_eq!(values_of("a-bin", b"YQ, Yg=="), vec![b"a".to_vec(), b"b".to_vec()]);
         assert_eq!(values_of("a", b"YQ, Yg=="), vec![b"YQ, Yg==".to_vec()]);
         assert_eq!(values_of("a-bin", b"?"), vec![b"?".to_vec()]);
+    }
+
+    #[test]
+    fn timeouts_are_written() {
+        for (left, written) in [
+            (Duration::ZERO, "0u"),
+            (Duration::from_nanos(1_999), "1u"),
+            (Duration::from_secs(99), "99000000u"),
+            (Duration::from_secs(100), "100000m"),
+            (Duration::from_secs(100_000), "100000S"),
+            (Duration::MAX, "99999999S"),
+        ] {
+            assert_eq!(written_timeout(left), written);
+            assert!(timeout(written.as_bytes()).is_some_and(|read| read <= left));
+        }
     }
 
     #[test]

@@ -26,16 +26,17 @@ pub fn taken<'py>(py: Python<'py>, questions: Vec<Question>, now: Instant) -> Py
         for (key, value) in question.metadata {
             metadata.append((key, PyBytes::new(py, &value)))?;
         }
-        let body = match question.body {
-            Body::Whole(octets) => PyBytes::new(py, &octets).into_any(),
-            Body::Identifiers(identifiers) => {
+        let (body, options) = match question.body {
+            Body::Whole(octets) => (PyBytes::new(py, &octets).into_any(), PyBytes::new(py, b"")),
+            Body::Identifiers(identifiers, options) => {
                 let each = identifiers.iter().map(|(position, octets)| (*position, PyBytes::new(py, octets)));
-                PyList::new(py, each)?.into_any()
+                (PyList::new(py, each)?.into_any(), PyBytes::new(py, &options))
             }
         };
         let identity = question.peer.identity.as_deref().map(|identity| PyBytes::new(py, identity));
         let left = u64::try_from(left).unwrap_or(u64::MAX);
-        list.append((question.token, question.method, body, left, &question.peer.address, identity, metadata))?;
+        let peer = &question.peer.address;
+        list.append((question.token, question.method, body, left, peer, identity, metadata, options))?;
     }
     Ok(list)
 }
@@ -103,6 +104,7 @@ fn frame(tuple: &Bound<'_, PyTuple>) -> PyResult<Frame> {
         as_of: tuple.get_item(4)?.extract()?,
         sequence: tuple.get_item(5)?.extract()?,
         tag: tuple.get_item(6)?.cast::<PyBytes>()?.as_bytes().into(),
+        is_own: tuple.get_item(7)?.extract()?,
     })
 }
 

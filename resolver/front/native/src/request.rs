@@ -1,31 +1,50 @@
-//! Reading requests that are identifiers and nothing else. Everything else is read in Python.
+//! Reading requests that are identifiers and how far to go for their answers. Everything else is read in Python.
 
 use std::ops::Range;
 
 /// The tag of field 1, bytes: `identifier` of a Resolve, each of `identifiers` of a BatchResolve.
 const FIELD_ONE: u8 = 0x0A;
 
-/// Options, behind the identifiers, that say nothing but what holds without them: none, or the mode that is the usual one.
-/// Some clients always write them.
-const USUAL_OPTIONS: [&[u8]; 3] = [b"\x12\x00", b"\x12\x02\x18\x00", b"\x12\x02\x18\x01"];
+/// The tag of field 2, bytes: `options` of both.
+const FIELD_TWO: u8 = 0x12;
+
+/// Of options: the tag of `mode`, and what stands before `path`.
+const MODE: u8 = 0x18;
+const PATH: u8 = 0x3A;
+
+/// Of a path: how many nodes it has been through at most, and through how many it may go.
+const HOPS_MAX: usize = 8;
 
 /// Longer ones are refused by whoever reads requests whole; they get no place here.
 pub const IDENTIFIER_BYTES: usize = 2_048;
 
-/// Gives the identifier of a request that is nothing else.
-pub fn plain_one(octets: &[u8]) -> Option<&[u8]> {
-    let (range, end) = field_at(octets, 0)?;
-    (end == octets.len() || USUAL_OPTIONS.contains(&&octets[end..])).then(|| &octets[range])
+/// How far to go for answers that are not this node's own: what `mode` and `path` of the options say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Where the options stand in the request. Empty: what holds without any, which some clients always write.
+    pub options: Range<usize>,
+    /// They are counted apart (MODE_RECURSIVE).
+    pub is_recursive: bool,
 }
 
-/// Gives where the identifiers stand in a request that is 1 to `most` of them and nothing else.
-pub fn plain_batch(octets: &[u8], most: usize) -> Option<Vec<Range<usize>>> {
+impl Way {
+    /// Is it how nearly everybody asks?
+    pub fn is_usual(&self) -> bool {
+        self.options.is_empty()
+    }
+}
+
+/// Gives the identifier of a request that is nothing else but its way.
+pub fn plain_one(octets: &[u8]) -> Option<(&[u8], Way)> {
+    let (range, end) = field_at(octets, 0)?;
+    Some((&octets[range], way_at(octets, end)?))
+}
+
+/// Gives where the identifiers stand in a request that is 1 to `most` of them, and its way.
+pub fn plain_batch(octets: &[u8], most: usize) -> Option<(Vec<Range<usize>>, Way)> {
     let mut ranges = Vec::with_capacity(octets.len() / 24);
     let mut at = 0;
-    while at < octets.len() {
-        if octets[at] != FIELD_ONE && USUAL_OPTIONS.contains(&&octets[at..]) {
-            break;
-        }
+    while at < octets.len() && octets[at] == FIELD_ONE {
         let (range, end) = field_at(octets, at)?;
         if ranges.len() == most {
             return None;
@@ -33,7 +52,43 @@ pub fn plain_batch(octets: &[u8], most: usize) -> Option<Vec<Range<usize>>> {
         ranges.push(range);
         at = end;
     }
-    (!ranges.is_empty()).then_some(ranges)
+    let way = way_at(octets, at)?;
+    (!ranges.is_empty()).then_some((ranges, way))
+}
+
+/// Reads the options behind the identifiers, which end the request, as everybody writes them. `None`: they say more, or
+/// something that is to be refused.
+fn way_at(octets: &[u8], at: usize) -> Option<Way> {
+    let Some((&[FIELD_TWO, length], options)) = octets[at..].split_first_chunk::<2>() else {
+        return (at == octets.len()).then(Way::default);
+    };
+    if length >= 0x80 || options.len() != usize::from(length) {
+        return None;
+    }
+    let Some((&[MODE, mode @ 0..=3], rest)) = options.split_first_chunk::<2>() else {
+        return options.is_empty().then(Way::default);
+    };
+    match rest {
+        [] => {}
+        [PATH, length, path @ ..] if path.len() == usize::from(*length) && is_path(path) => {}
+        _ => return None,
+    }
+    // Where nobody is asked it does not matter how one came here.
+    let is_usual = mode < 2;
+    Some(Way { options: if is_usual { 0..0 } else { at + 2..octets.len() }, is_recursive: mode == 3 })
+}
+
+/// Is this a path that no node would refuse? Names that are not plain ASCII are left to those who know them.
+fn is_path(mut octets: &[u8]) -> bool {
+    let mut visited = 0;
+    while let [FIELD_ONE, length, rest @ ..] = octets {
+        let Some((name, rest)) = rest.split_at_checked(usize::from(*length)) else { return false };
+        if name.is_empty() || visited == HOPS_MAX || !name.iter().all(u8::is_ascii_graphic) {
+            return false;
+        }
+        (visited, octets) = (visited + 1, rest);
+    }
+    matches!(octets, [] | [0x10, 1..=8])
 }
 
 /// Gives the service that a HealthCheckRequest names; empty: all of them. `None`: it is not such a request.
@@ -118,14 +173,18 @@ mod tests {
         wire.to_vec()
     }
 
+    /// Options that say no more than none do.
+    const USUAL: [&[u8]; 5] =
+        [b"", b"\x12\x00", b"\x12\x02\x18\x00", b"\x12\x02\x18\x01", b"\x12\x06\x18\x01\x3a\x02\x10\x01"];
+
     #[test]
     fn one_identifier_and_nothing_else_is_plain() {
         for length in [0, 1, 127, 128, 300, IDENTIFIER_BYTES] {
             let identifier = vec![b'x'; length];
-            assert_eq!(plain_one(&field(&identifier)), Some(&identifier[..]));
+            assert_eq!(plain_one(&field(&identifier)), Some((&identifier[..], Way::default())));
         }
-        for usual in USUAL_OPTIONS {
-            assert_eq!(plain_one(&[b"\x0a\x01a", usual].concat()), Some(&b"a"[..]));
+        for usual in USUAL {
+            assert_eq!(plain_one(&[b"\x0a\x01a", usual].concat()), Some((&b"a"[..], Way::default())));
         }
         let odd: &[&[u8]] = &[
             b"",
@@ -136,7 +195,8 @@ mod tests {
             b"\x12\x01a",
             b"\x0a\x81\x00a",
             b"\x0a\x01a\x12",
-            b"\x0a\x01a\x12\x02\x18\x02",
+            b"\x0a\x01a\x12\x02\x18\x04",
+            b"\x0a\x01a\x12\x03\x18\x02",
             b"\x0a\x01a\x12\x02\x20\x01",
             b"\x0a\x01a\x12\x00\x12\x00",
             b"\x12\x00\x0a\x01a",
@@ -150,19 +210,55 @@ mod tests {
     #[test]
     fn a_batch_of_identifiers_and_nothing_else_is_plain() {
         let wire = [field(b"88.1/a"), field(b""), field(&[b'b'; 200])].concat();
-        let ranges = plain_batch(&wire, 3).expect("plain");
+        let (ranges, way) = plain_batch(&wire, 3).expect("plain");
+        assert!(way.is_usual());
         let identifiers: Vec<&[u8]> = ranges.iter().map(|range| &wire[range.clone()]).collect();
         assert_eq!(identifiers, [&b"88.1/a"[..], b"", &[b'b'; 200]]);
         assert_eq!(plain_batch(&wire, 2), None);
         assert_eq!(plain_batch(b"", 2), None);
-        for usual in USUAL_OPTIONS {
-            assert_eq!(plain_batch(&[&wire[..], usual].concat(), 3), Some(ranges.clone()));
+        for usual in USUAL {
+            assert_eq!(plain_batch(&[&wire[..], usual].concat(), 3), Some((ranges.clone(), way.clone())));
             assert_eq!(plain_batch(usual, 3), None);
         }
-        for odd in [&b"\x12\x02\x18\x03"[..], b"\x12\x02\x30\x01", b"\x12\x00\x12\x00", b"\x12\x00\x0a\x01a"] {
+        for odd in [&b"\x12\x02\x18\x04"[..], b"\x12\x02\x30\x01", b"\x12\x00\x12\x00", b"\x12\x00\x0a\x01a"] {
             assert_eq!(plain_batch(&[&wire[..], odd].concat(), 9), None);
         }
         assert_eq!(plain_batch(&wire[..wire.len() - 1], 9), None);
+    }
+
+    #[test]
+    fn a_way_is_read_where_it_is_one() {
+        let way = |options: &[u8]| {
+            let wire = [&b"\x0a\x01a"[..], &[FIELD_TWO, options.len() as u8], options].concat();
+            plain_one(&wire).map(|(_, way)| (wire[way.options].to_vec(), way.is_recursive))
+        };
+        let path = |nodes: &[&[u8]], behind: &[u8]| {
+            let path = [nodes.iter().flat_map(|node| field(node)).collect(), behind.to_vec()].concat();
+            [&[MODE, 3, PATH, path.len() as u8], &path[..]].concat()
+        };
+        assert_eq!(way(b"\x18\x02"), Some((b"\x18\x02".to_vec(), false)));
+        for recursive in [
+            b"\x18\x03".to_vec(),
+            path(&[], b""),
+            path(&[], b"\x10\x08"),
+            path(&[b"top"], b"\x10\x02"),
+            path(&[&b"88.1"[..]; 8], b""),
+        ] {
+            assert_eq!(way(&recursive), Some((recursive.clone(), true)));
+        }
+        for odd in [
+            path(&[], b"\x10\x09"),
+            path(&[], b"\x10\x00"),
+            path(&[b""], b""),
+            path(&["头".as_bytes()], b""),
+            path(&[b"a b"], b""),
+            path(&[&b"88.1"[..]; 9], b""),
+            path(&[], b"\x10\x02\x0a\x01a"),
+            path(&[], b"\x0a\x02a"),
+            [&path(&[b"top"], b"\x10\x02")[..], b"\x40\x01"].concat(),
+        ] {
+            assert_eq!(way(&odd), None, "{odd:?}");
+        }
     }
 
     #[test]

@@ -255,7 +255,8 @@ impl Stage {
             let method = &settings.methods[question.method as usize];
             match &question.body {
                 Body::Whole(octets) => assert!(octets.len() <= settings.request_bytes),
-                Body::Identifiers(identifiers) => {
+                Body::Identifiers(identifiers, options) => {
+                    assert!(options.len() < 128, "a mode and a path");
                     let most = match method.kind {
                         Kind::One => 1,
                         Kind::Batch => settings.batch_identifiers,
@@ -393,7 +394,7 @@ fn said(question: &Question, kind: u8, body: &[u8], room: &Budget) -> Said {
     if kind.is_multiple_of(8) {
         return Said::Whole(Answer::Status(Status::new(u16::from(kind) / 8, "no", &[])));
     }
-    let Body::Identifiers(identifiers) = &question.body else {
+    let Body::Identifiers(identifiers, _) = &question.body else {
         return Said::Whole(Answer::Message(Message::framed(body, &[])));
     };
     let skipped = usize::from(kind & 16 != 0);
@@ -406,6 +407,7 @@ fn said(question: &Question, kind: u8, body: &[u8], room: &Budget) -> Said {
             as_of: u64::from(kind & 64),
             sequence: u64::from(kind & 128),
             tag: octets.as_ref().into(),
+            is_own: kind & 4 != 0,
         };
         (*position, frame)
     });

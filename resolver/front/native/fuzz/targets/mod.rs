@@ -7,6 +7,7 @@ mod connection;
 mod framing;
 mod metadata;
 mod requests;
+mod session;
 mod unpacking;
 
 pub use certificates::certificates;
@@ -14,6 +15,7 @@ pub use connection::connection;
 pub use framing::framing;
 pub use metadata::metadata;
 pub use requests::requests;
+pub use session::session;
 pub use unpacking::unpacking;
 
 /// An input that is taken piece by piece. What is not there is zeros, or less.
@@ -43,12 +45,13 @@ mod tests {
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 6] = [
+    const TARGETS: [(&str, Target); 7] = [
         ("certificates", super::certificates),
         ("connection", super::connection),
         ("framing", super::framing),
         ("metadata", super::metadata),
         ("requests", super::requests),
+        ("session", super::session),
         ("unpacking", super::unpacking),
     ];
 

@@ -1,14 +1,18 @@
-//! Requests that are read here: exactly those that are nothing but identifiers, and none means anything else to Python.
+//! Requests that are read here: exactly those that are identifiers and a way, and none means anything else to Python.
 
 use bytes::BytesMut;
 
 use super::Tape;
 use crate::request::{
-    IDENTIFIER_BYTES, body_of_frame, frame_head, health_service, plain_batch, plain_one, put_frame_head,
+    IDENTIFIER_BYTES, Way, body_of_frame, frame_head, health_service, plain_batch, plain_one, put_frame_head,
 };
 
-/// The tag of field 1, bytes.
+/// The tags of the fields 1 and 2, bytes; of the fields 2 and 3, numbers; and of field 7, bytes.
 const FIELD_ONE: u64 = 10;
+const OPTIONS: u64 = 18;
+const HOPS_LEFT: u64 = 16;
+const MODE: u64 = 24;
+const PATH: u64 = 58;
 
 /// Reads how many identifiers there may be, and a message; or how long identifiers are that it makes a message of.
 pub fn requests(octets: &[u8]) {
@@ -23,26 +27,39 @@ pub fn requests(octets: &[u8]) {
 }
 
 fn any_message(message: &[u8], most: usize) {
-    let fields = fields(message);
-    let contents: Vec<&[u8]> = fields.iter().flatten().map(|(_, content)| *content).collect();
-    let is_ours = fields.is_some_and(|fields| fields.iter().all(|(tag, _)| *tag == FIELD_ONE))
+    let fields = fields(message).unwrap_or_default();
+    let (options, identifiers) = match fields.split_last() {
+        Some((Field { tag: OPTIONS, content, .. }, before)) => (Some(*content), before),
+        _ => (None, &fields[..]),
+    };
+    let contents: Vec<&[u8]> = identifiers.iter().map(|field| field.content).collect();
+    let head = written(&contents);
+    let is_ours = identifiers.iter().all(|field| field.tag == FIELD_ONE)
         && contents.iter().all(|content| content.len() <= IDENTIFIER_BYTES)
-        && written(&contents) == message;
+        && message.starts_with(&head);
+    let way = match options {
+        None => (head == message).then_some((&b""[..], false)),
+        Some(options) => way(options).filter(|_| {
+            options.len() < 128 && message[head.len()..] == [&[OPTIONS as u8, options.len() as u8], options].concat()
+        }),
+    };
+    let read = |way: &Way| (&message[way.options.clone()], way.is_recursive);
 
-    let one = if is_ours && contents.len() == 1 { Some(contents[0]) } else { None };
-    assert_eq!(plain_one(message), one);
+    let one = way.filter(|_| is_ours && contents.len() == 1).map(|way| (contents[0], way));
+    assert_eq!(plain_one(message).map(|(identifier, way)| (identifier, read(&way))), one);
 
     let batch = plain_batch(message, most)
-        .map(|ranges| ranges.into_iter().map(|range| &message[range]).collect::<Vec<&[u8]>>());
+        .map(|(ranges, way)| (ranges.into_iter().map(|range| &message[range]).collect::<Vec<&[u8]>>(), read(&way)));
     let is_batch = is_ours && (1..=most).contains(&contents.len());
-    assert_eq!(batch.as_deref(), is_batch.then_some(&contents[..]));
+    assert_eq!(batch, way.filter(|_| is_batch).map(|way| (contents.clone(), way)));
 
+    let is_name = is_ours && options.is_none() && head == message;
     // The last one counts where a field that is not repeated stands more than once.
-    let service = if is_ours { std::str::from_utf8(contents.last().unwrap_or(&&b""[..])).ok() } else { None };
+    let service = if is_name { std::str::from_utf8(contents.last().unwrap_or(&&b""[..])).ok() } else { None };
     assert_eq!(health_service(message), service);
 
     if let Some(body) = body_of_frame(message) {
-        assert_eq!(contents, [body]);
+        assert!(matches!(fields[..], [Field { tag: FIELD_ONE, content, .. }] if content == body));
     }
     let mut frame = BytesMut::new();
     put_frame_head(&mut frame, message.len());
@@ -52,15 +69,51 @@ fn any_message(message: &[u8], most: usize) {
     assert_eq!(&frame[..], written(&[message]));
 }
 
-/// Reads a message as any library of protobuf does: the tag of each field, and its content where that is bytes.
-fn fields(message: &[u8]) -> Option<Vec<(u64, &[u8])>> {
+/// Gives the way that options say, and whether it is recursive; nothing where they say more, or are not written as all
+/// libraries of protobuf write them.
+fn way(options: &[u8]) -> Option<(&[u8], bool)> {
+    let (mode, path) = match fields(options)?[..] {
+        [] => return Some((b"", false)),
+        [Field { tag: MODE, number: mode @ 0..=3, .. }] => (mode, None),
+        [Field { tag: MODE, number: mode @ 0..=3, .. }, Field { tag: PATH, content, .. }] => (mode, Some(content)),
+        _ => return None,
+    };
+    let mut said = vec![MODE as u8, mode as u8];
+    if let Some(path) = path {
+        let mut nodes = fields(path)?;
+        let hops = nodes.pop_if(|last| last.tag == HOPS_LEFT).map(|last| last.number);
+        let is_node = |node: &Field<'_>| {
+            node.tag == FIELD_ONE && !node.content.is_empty() && node.content.iter().all(u8::is_ascii_graphic)
+        };
+        if nodes.len() > 8 || !nodes.iter().all(is_node) || hops.is_some_and(|hops| !(1..=8).contains(&hops)) {
+            return None;
+        }
+        let mut inner = written(&nodes.iter().map(|node| node.content).collect::<Vec<_>>());
+        inner.extend(hops.map(|hops| [HOPS_LEFT as u8, hops as u8]).into_iter().flatten());
+        said.extend([PATH as u8, u8::try_from(inner.len()).ok()?]);
+        said.append(&mut inner);
+    }
+    (said == options).then_some((if mode < 2 { b"" } else { options }, mode == 3))
+}
+
+/// One field of a message: its number where it is a varint, its content where it is bytes.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    tag: u64,
+    number: u64,
+    content: &'a [u8],
+}
+
+/// Reads a message as any library of protobuf does.
+fn fields(message: &[u8]) -> Option<Vec<Field<'_>>> {
     let mut fields = Vec::new();
     let mut at = message;
     while !at.is_empty() {
         let tag = number(&mut at)?;
+        let mut value = 0;
         let length = match tag & 7 {
             0 => {
-                number(&mut at)?;
+                value = number(&mut at)?;
                 0
             }
             1 => 8,
@@ -69,7 +122,7 @@ fn fields(message: &[u8]) -> Option<Vec<(u64, &[u8])>> {
             _ => return None,
         };
         let (content, rest) = at.split_at_checked(length)?;
-        fields.push((tag, content));
+        fields.push(Field { tag, number: value, content });
         at = rest;
     }
     Some(fields)
