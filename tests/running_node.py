@@ -31,6 +31,7 @@ from resolver.rpc.errors import fault_of_rpc_error
 from resolver.store.embedded import current_owner
 from resolver.trust.keys import PrivateKey
 from resolver.v1 import resolver_pb2 as pb
+from tests.fronts import addresses, agreed
 from tests.signing import SUBMIT, Signing
 
 ROOT: Final = Path(__file__).parents[1]
@@ -41,10 +42,6 @@ ANY_PORTS: Final = tuple(
 
 START_SECONDS: Final = 60.0
 """A bound for a busy machine; an idle one takes about one."""
-
-
-AGREEING_SECONDS: Final = 10.0
-"""Within this time, and mostly at once, what one process of a node says every other one says too."""
 
 
 class RunningNode:
@@ -91,6 +88,11 @@ class RunningNode:
         return self.started.address
 
     @property
+    def fronts(self) -> tuple[str, str]:
+        """Where it answers lookups: whatever a journey asks it asks at both."""
+        return addresses(self.started)
+
+    @property
     def pid(self) -> int:
         return self.process.pid
 
@@ -129,8 +131,9 @@ class RunningNode:
         Where there are two fronts it goes to one and the other in turn: every journey is made through both.
         `credentials` are for a node with TLS, `name` is the one in its certificate.
         """
+        front = self.fronts[self._channels % 2]
         self._channels += 1
-        return _channel(self.address if self._channels % 2 else self.started.streaming, credentials, name)
+        return _channel(front, credentials, name)
 
     def streaming_channel(self) -> grpc.Channel:
         """Open a connection to where streams are."""
@@ -147,12 +150,11 @@ class RunningNode:
             Fault: as the node says.
         """
         if channel is None:
-            until = time.monotonic() + AGREEING_SECONDS
-            while True:
-                said, also = (self._resolved_at(address, identifier, authoritative) for address in self._fronts)
-                if (said.outcome, said.version, said.record) == (also.outcome, also.version, also.record):
-                    return said
-                assert time.monotonic() < until, f"the fronts do not come to say the same:\n{said}\n{also}"
+            return agreed(
+                lambda address: self._resolved_at(address, identifier, authoritative),
+                self.fronts,
+                lambda said: (said.outcome, said.version, said.record),
+            )
         call = channel.unary_unary(
             "/topnode.resolver.v1.ResolverService/Resolve",
             pb.ResolveRequest.SerializeToString,
@@ -164,10 +166,6 @@ class RunningNode:
         except grpc.RpcError as error:
             raise fault_of_rpc_error(error) from None  # type: ignore[arg-type] # it has the same methods
         return response.answer
-
-    @property
-    def _fronts(self) -> tuple[str, str]:
-        return self.address, self.started.streaming
 
     def _resolved_at(self, address: str, identifier: str, authoritative: bool) -> pb.Answer:  # noqa: FBT001 - as resolve
         with _channel(address, None, "") as opened:

@@ -4,9 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from tests.fronts import agreed
 
 ROOT: Final = Path(__file__).parents[1]
 SECONDS: Final = 100
@@ -22,6 +24,15 @@ def topnode(*arguments: object, **options: Any) -> subprocess.CompletedProcess[b
         timeout=SECONDS,
         env=_environment(),
         **options,
+    )
+
+
+def asked(fronts: Iterable[str], *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a command that asks a node, at each of its fronts: what they have it print is given once it is the same."""
+    return agreed(
+        lambda front: topnode(*arguments, "--node", front, **options),
+        fronts,
+        lambda run: (run.returncode, run.stdout, run.stderr),
     )
 
 

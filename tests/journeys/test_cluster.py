@@ -14,9 +14,10 @@ import msgspec
 import pytest
 
 from nodes.serving.started import Started
+from tests.fronts import addresses
 from tests.running_node import ANY_PORTS, ROOT, get, wait_until
 from tests.services.ports import free_ports
-from tests.topnode import told, topnode
+from tests.topnode import asked, told, topnode
 
 pytestmark = [pytest.mark.needs("cassandra"), pytest.mark.needs("redis"), pytest.mark.timeout(600)]
 
@@ -62,14 +63,14 @@ def test_a_cluster_of_one_machine_registers_resolves_and_is_there_again(tmp_path
         assert topnode("prefix", "allocate", NODE, "--holder", NODE, *operator).returncode == 0
         (tmp_path / "rows.ndjson").write_text(ROW)
         assert told(topnode("register", tmp_path / "rows.ndjson", *own, "--json"))["registered"] == 1
-        assert _traced(node)["store"] == "1 held, 0 not held"
+        native, grpcio = addresses(node)
+        assert _traced(native)["store"] == "1 held, 0 not held"
         _forget(node)
         # The successor may serve a moment before it has connected to Redis.
-        wait_until(lambda: _traced(node).get("redis") == "1 hit, 0 miss", what="Redis answers")
+        wait_until(lambda: _traced(grpcio).get("redis") == "1 hit, 0 miss", what="Redis answers")
+        assert _traced(native)["memory"] == "1 hit, 0 miss", "what the other front was told"
     with cluster(folder, ports) as node:
-        assert (
-            "https://parts.example.cn/1" in topnode("resolve", f"{NODE}/SN-1", "--node", node.address).stdout.decode()
-        )
+        assert b"https://parts.example.cn/1" in asked(addresses(node), "resolve", f"{NODE}/SN-1").stdout
 
 
 def _applies(own: tuple[object, ...]) -> bool:
@@ -77,9 +78,9 @@ def _applies(own: tuple[object, ...]) -> bool:
     return topnode("node", "apply", "--tier", "secondary", "--organisation", "A works", *own).returncode == 0
 
 
-def _traced(node: Started) -> dict[str, str]:
+def _traced(front: str) -> dict[str, str]:
     """Ask for it, and tell what each tier said."""
-    document = told(topnode("resolve", f"{NODE}/SN-1", "--node", node.address, "--trace", "--json"))
+    document = told(topnode("resolve", f"{NODE}/SN-1", "--node", front, "--trace", "--json"))
     return {step["tier"]: step["verdict"] for step in document["trace"]}
 
 

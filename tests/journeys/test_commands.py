@@ -1,16 +1,20 @@
 """`topnode resolve`, `list`, `backup` and `restore` as their user meets them, over a node that runs."""
 
 import json
+import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from resolver.v1 import resolver_pb2
 from tests.certificates import Authority
 from tests.journeys.conftest import TopNode
 from tests.running_node import RunningNode, wait_until
+from tests.topnode import asked as asked_at
 from tests.topnode import told, topnode
 
 DELEGATED = {
@@ -50,15 +54,15 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
         file = folder / "rows.ndjson"
         file.write_text("".join(json.dumps(row) + "\n" for row in [*ROWS, *MANY]))
         told(topnode("load", file, "--data", running.data, "--json"))
-        wait_until(lambda: asked(running, "88.1.2/many-05999", "88.9/x").returncode == 1)
-        wait_until(lambda: asked(running, "88.1.2/many-05999").returncode == 0)
+        wait_until(lambda: topnode("resolve", "88.9/x", "--node", running.address).returncode == 1)
+        wait_until(lambda: running.resolve("88.1.2/many-05999").outcome == resolver_pb2.OUTCOME_FOUND)
         yield running
     finally:
         running.stop()
 
 
 def asked(node: RunningNode, *arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    return topnode("resolve", "--node", node.address, "--timeout", "20s", *arguments, **options)
+    return asked_at(node.fronts, "resolve", "--timeout", "20s", *arguments, **options)
 
 
 def documents(run: subprocess.CompletedProcess[bytes]) -> list[dict[str, Any]]:
@@ -132,11 +136,15 @@ def test_the_exit_code_tells_the_worst(
     node: RunningNode, identifiers: list[Any], code: int, outcomes: list[str]
 ) -> None:
     arguments = [each.decode(errors="surrogateescape") if isinstance(each, bytes) else each for each in identifiers]
-    run = asked(node, *arguments, "--json")
+    run = topnode("resolve", *arguments, "--json", "--node", node.address)
     assert run.returncode == code
     assert [document["outcome"] for document in documents(run)] == outcomes
-    plain = asked(node, *arguments)
+    # At the other front, since a run takes a while.
+    plain = topnode("resolve", *arguments, "--node", node.started.streaming)
     assert plain.returncode == code
+    assert Counter(re.findall(r"found|absent|error|not here", words(plain))) == Counter(
+        outcome.replace("_", " ") for outcome in outcomes
+    )
     assert b"Traceback" not in plain.stderr
 
 
@@ -182,14 +190,17 @@ def test_a_referral(node: RunningNode) -> None:
     assert document["record"]["identifier"] == "88.7/copy"
 
 
-def test_the_way_of_an_answer(node: RunningNode) -> None:
-    run = asked(node, "88.1/SN-1", "--trace", "--authoritative")
+@pytest.mark.parametrize("front", [0, 1], ids=["native", "grpcio"])
+def test_the_way_of_an_answer(node: RunningNode, front: int) -> None:
+    """With times, so that no two are the same."""
+    at = ("--node", node.fronts[front])
+    run = topnode("resolve", *at, "88.1/SN-1", "--trace", "--authoritative")
     assert run.returncode == 0
     assert "88.1/SN-1 found" in words(run)
     assert "node tier said took at" in words(run)
     assert "top store" in words(run)
     assert "here call answered" in words(run)
-    first, second = documents(asked(node, "88.1/SN-1", "88.1/none", "--trace", "--json"))
+    first, second = documents(topnode("resolve", *at, "88.1/SN-1", "88.1/none", "--trace", "--json"))
     assert first["outcome"] == "found"
     assert second["outcome"] == "absent"
     assert {step["node"] for step in first["trace"]} == {"top"}
@@ -234,15 +245,18 @@ def test_only_with_the_right_certificates(tmp_path: Path, top_node: TopNode) -> 
         "--tls-name",
         "node.example",
     ]
-    run = topnode("resolve", "--node", running.address, "99/x", *ours)
+    run = asked(running, "99/x", *ours)
     assert run.returncode == 4
     assert "not here" in words(run)
-    for arguments, reason in (
-        (ours[:2] + ours[6:], "NODE_UNREACHABLE"),
-        ([], "NODE_UNREACHABLE"),
-        (["--ca", str(tmp_path / "none.pem")], "FILE_UNREADABLE"),
+    native, grpcio = running.fronts
+    for front, arguments, reason in (
+        (native, ours[:2] + ours[6:], "NODE_UNREACHABLE"),
+        (grpcio, ours[:2] + ours[6:], "NODE_UNREACHABLE"),
+        (native, [], "NODE_UNREACHABLE"),
+        (grpcio, [], "NODE_UNREACHABLE"),
+        (native, ["--ca", str(tmp_path / "none.pem")], "FILE_UNREADABLE"),
     ):
-        run = topnode("resolve", "--node", running.address, "99/x", *arguments)
+        run = topnode("resolve", "--node", front, "99/x", *arguments)
         assert run.returncode == 1
         assert reason in run.stderr.decode()
 
@@ -253,7 +267,7 @@ def test_only_with_the_right_certificates(tmp_path: Path, top_node: TopNode) -> 
 def listing(node: RunningNode, *arguments: object) -> subprocess.CompletedProcess[bytes]:
     """List as the operator, who may."""
     signed = ("--actor", "local", "--key", node.data / "operator.pem")
-    return topnode("list", "--node", node.address, "--timeout", "20s", *signed, *arguments)
+    return asked_at(node.fronts, "list", "--timeout", "20s", *signed, *arguments)
 
 
 def listed(node: RunningNode, *arguments: object) -> list[str]:
@@ -297,7 +311,7 @@ def test_what_cannot_be_listed(node: RunningNode, prefix: str, reason: str) -> N
 
 
 def test_nobody_lists_without_saying_who_it_is(node: RunningNode) -> None:
-    run = topnode("list", "--node", node.address, "88.1")
+    run = asked_at(node.fronts, "list", "88.1")
     assert run.returncode == 1
     assert b"LISTING_NOT_ALLOWED" in run.stderr
     assert topnode("list", "--node", node.address, "88.1", "--actor", "local").returncode == 2

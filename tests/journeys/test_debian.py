@@ -13,6 +13,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
+from itertools import cycle, islice
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ from resolver.answer import Answer, Outcome, Standing
 from resolver.bounds import BATCH_IDENTIFIERS
 from resolver.errors import Fault
 from resolver.query import Mode
+from tests.fronts import addresses, clients
 
 pytestmark = [
     pytest.mark.needs("debian-index"),
@@ -107,9 +109,9 @@ async def node(rows: Path, wanted: Wanted) -> AsyncIterator[Started]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def client(node: Started) -> AsyncIterator[Client]:
-    async with Client(node.address) as client:
-        yield client
+async def fronts(node: Started) -> AsyncIterator[list[Client]]:
+    async with clients(addresses(node)) as fronts:
+        yield fronts
 
 
 async def test_every_package_comes_back_value_by_value_singly(node: Started, wanted: Wanted) -> None:
@@ -123,25 +125,27 @@ async def test_every_package_comes_back_value_by_value_singly(node: Started, wan
 
 
 async def test_every_package_comes_back_value_by_value_in_batches(
-    node: Started, client: Client, wanted: Wanted
+    node: Started, fronts: list[Client], wanted: Wanted
 ) -> None:
-    before = await _calls(node)
-    assert _differences(wanted, await client.resolve_batch(list(wanted))) == []
-    counted = await _calls(node) - before
-    assert counted["BatchResolve"] >= len(wanted) // BATCH_IDENTIFIERS
-    assert counted["Resolve"] == 0
+    for client in fronts:
+        before = await _calls(node)
+        assert _differences(wanted, await client.resolve_batch(list(wanted))) == []
+        counted = await _calls(node) - before
+        assert counted["BatchResolve"] >= len(wanted) // BATCH_IDENTIFIERS
+        assert counted["Resolve"] == 0
 
 
-async def test_what_is_not_in_the_index_is_absent(client: Client, wanted: Wanted) -> None:
+async def test_what_is_not_in_the_index_is_absent(fronts: list[Client], wanted: Wanted) -> None:
     """Also what differs by case only: Debian compares versions byte by byte, so the prefix is case-sensitive."""
     others = [f"{name}~nothing" for name in list(wanted)[:500]]
     others += [swapped for name in list(wanted)[:500] if (swapped := name.swapcase()) not in wanted]
-    answers = await client.resolve_batch(others)
-    assert {answer.outcome if isinstance(answer, Answer) else answer for answer in answers} == {Outcome.ABSENT}
+    for client in fronts:
+        answers = await client.resolve_batch(others)
+        assert {answer.outcome if isinstance(answer, Answer) else answer for answer in answers} == {Outcome.ABSENT}
 
 
 async def _singly(node: Started, names: Sequence[str]) -> list[Answer | Fault]:
-    """Resolve each by a unary call, several at once; the answers in the order of the names.
+    """Resolve each by a unary call, several at once, at either front; the answers in the order of the names.
 
     Not by the client: what is asked of that at the same time travels in batches.
     """
@@ -153,8 +157,8 @@ async def _singly(node: Started, names: Sequence[str]) -> list[Answer | Fault]:
             (answers[name],) = read(await connection.send([name], Mode.LOCAL), 1)
 
     async with AsyncExitStack() as opened, asyncio.TaskGroup() as callers:
-        for _ in range(CONNECTIONS):
-            connection = Connection(node.address)
+        for address in islice(cycle(addresses(node)), CONNECTIONS):
+            connection = Connection(address)
             opened.push_async_callback(connection.close)
             for _ in range(CALLERS // CONNECTIONS):
                 callers.create_task(call(connection))

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from nodes.client import Client
 from nodes.demo.node import Launched
 from nodes.demo.topology import NodeFiles, settings_text
 from resolver.errors import Fault
+from tests.fronts import addresses, clients
 from tests.running_node import is_running
 
 NAMES = ("88.111.1", "88.111.2", "88.111.3")
@@ -36,9 +36,10 @@ async def test_each_node_serves_under_its_own_name_and_all_end_in_order(tmp_path
         assert set(started) == set(NAMES)
         assert {each.pid for each in started.values()} == {running.pid}
         for name in NAMES:
-            async with Client(started[name].address) as client:
-                told = await client.node_info()
-            assert (told.node, told.tier) == (name, "enterprise")
+            async with clients(addresses(started[name])) as fronts:
+                for client in fronts:
+                    told = await client.node_info()
+                    assert (told.node, told.tier) == (name, "enterprise")
     finally:
         await running.stop()
     assert not is_running(running.pid)

@@ -8,6 +8,7 @@ import re
 import shutil
 import ssl
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from resolver.query import Mode
 from resolver.rpc.channels import ChannelSettings
 from resolver.rpc.tls import ClientTls
 from resolver.trust.actors import NodeState
+from tests.fronts import clients
 from tests.habits.tree import ROOT
 from tests.running_node import RunningNode, wait_until
 from tests.services.ports import free_ports
@@ -60,9 +62,9 @@ class Deployed:
         for name in TIERS:
             self._start(name)
 
-    def client(self, name: str, ca: Path | None = None) -> Client:
-        """Reach the resolver of a node by the name that is in its certificate."""
-        return Client(self.nodes[name].address, ClientSettings(channel=self._channel(NAMES[name][0], ca)))
+    def clients(self, name: str, ca: Path | None = None) -> AbstractAsyncContextManager[list[Client]]:
+        """Reach the fronts of a node by the name that is in its certificate."""
+        return clients(self.nodes[name].fronts, ClientSettings(channel=self._channel(NAMES[name][0], ca)))
 
     def registry(self, name: str) -> RegistryClient:
         """Reach the registry of a node as its operator."""
@@ -144,13 +146,14 @@ async def test_three_tiers_join_push_and_answer_by_the_authoritys_certificates(d
         await deployed.join(name)
     async with deployed.registry("88.111.1") as registry:
         await registry.register([Row(identifier=PART, values=[Value(index=1, type="NAME", data="制动盘")])])
-    async with deployed.client("top") as client:
-        copy = await _until_found(client, PART, Options())
-        assert copy.standing is Standing.REGISTERED_COPY
-        # A copy may be known on the way before the route is; what was answered by it then is kept for a while.
-        answer = await _until_found(client, PART, THROUGHOUT, hops=2)
-    assert answer.standing is Standing.CACHED
-    assert [hop.node for hop in answer.hops] == ["88.111.1", "88.111"]
+    async with deployed.clients("top") as fronts:
+        for client in fronts:
+            copy = await _until_found(client, PART, Options())
+            assert copy.standing is Standing.REGISTERED_COPY
+            # A copy may be known on the way before the route is; what was answered by it then is kept for a while.
+            answer = await _until_found(client, PART, THROUGHOUT, hops=2)
+            assert answer.standing is Standing.CACHED
+            assert [hop.node for hop in answer.hops] == ["88.111.1", "88.111"]
 
 
 async def _until_found(client: Client, identifier: str, options: Options, *, hops: int = 0) -> Answer:
@@ -168,9 +171,10 @@ async def _until_found(client: Client, identifier: str, options: Options, *, hop
 
 async def test_the_word_of_another_authority_counts_nothing(deployed: Deployed, tmp_path: Path) -> None:
     certificates.init(tmp_path / "ca", "another")
-    async with deployed.client("top", tmp_path / "ca" / "authority.pem") as client:
-        with pytest.raises(Fault):
-            await client.node_info()
+    async with deployed.clients("top", tmp_path / "ca" / "authority.pem") as fronts:
+        for client in fronts:
+            with pytest.raises(Fault):
+                await client.node_info()
 
 
 def test_a_certificate_that_is_issued_anew_is_taken_up_without_a_stop(deployed: Deployed) -> None:
@@ -179,11 +183,11 @@ def test_a_certificate_that_is_issued_anew_is_taken_up_without_a_stop(deployed: 
     for kind in ("key", "pem"):
         shutil.copy(deployed.ca / f"top.{kind}", folder / f"top.{kind}")
     issued = (folder / "top.pem").read_bytes()
-    wait_until(lambda: _served(deployed.nodes["top"].address) == issued.decode(), 20)
+    wait_until(lambda: {_served(each) for each in deployed.nodes["top"].fronts} == {issued.decode()}, 20)
 
 
 def _served(address: str) -> str:
-    """Give the certificate that a node shows."""
+    """Give the certificate that is shown there."""
     host, _, port = address.rpartition(":")
     return ssl.get_server_certificate((host, int(port)))
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from resolver.errors import Fault, Reason
 from resolver.federation import breaker
 from resolver.query import Mode
 from tests.certificates import Authority
+from tests.fronts import clients
 from tests.journeys.conftest import TopNode
 from tests.running_node import RunningNode, load, route_row
 from tests.services.ports import free_ports
@@ -53,9 +54,23 @@ def hosted(prefix: str, *names: str) -> list[dict[str, Any]]:
     return [{"prefix": prefix, "holder": prefix}, *(record(f"{prefix}/{name}") for name in names)]
 
 
-async def ask(node: RunningNode, *identifiers: str, options: Options = RECURSIVE) -> list[Answer | Fault]:
-    async with Client(node.address) as client:
+async def ask_at(front: str, *identifiers: str, options: Options = RECURSIVE) -> list[Answer | Fault]:
+    async with Client(front) as client:
         return await client.resolve_batch(identifiers, options)
+
+
+async def ask(node: RunningNode, *identifiers: str, options: Options = RECURSIVE) -> list[Answer | Fault]:
+    """Ask both fronts, one after the other, which must say the same."""
+    said, also = [await ask_at(front, *identifiers, options=options) for front in node.fronts]
+    assert list(map(_content, said)) == list(map(_content, also))
+    return said
+
+
+def _content(said: Answer | Fault) -> tuple[object, ...]:
+    """What does not depend on when it was asked."""
+    if isinstance(said, Fault):
+        return said.reason, said.detail
+    return said.outcome, said.standing, said.record, [hop.node for hop in said.hops]
 
 
 async def answer(node: RunningNode, identifier: str, options: Options = RECURSIVE) -> Answer:
@@ -75,7 +90,7 @@ def faults(given: Sequence[Answer | Fault]) -> list[Fault]:
 async def until_found(node: RunningNode, *identifiers: str) -> None:
     async with asyncio.timeout(SECONDS):
         while True:
-            given = await ask(node, *identifiers)
+            given = [each for front in node.fronts for each in await ask_at(front, *identifiers)]
             if all(isinstance(each, Answer) and each.record for each in given):
                 return
             await asyncio.sleep(0.1)
@@ -110,9 +125,10 @@ class Four:
         """Register rows with a node, and wait until it answers by them."""
         taken = await self.nodes[name].load(*rows)
         assert not taken.refusals
-        async with Client(self.nodes[name].address) as client, asyncio.timeout(SECONDS):
-            while (await client.node_info()).applied_index < taken.index:  # noqa: ASYNC110 - seen from outside
-                await asyncio.sleep(0.02)
+        async with clients(self.nodes[name].fronts) as fronts, asyncio.timeout(SECONDS):
+            for client in fronts:
+                while (await client.node_info()).applied_index < taken.index:  # noqa: ASYNC110 - seen from outside
+                    await asyncio.sleep(0.02)
 
     async def know_ways(self) -> None:
         for prefix, way in WAYS.items():
@@ -160,7 +176,7 @@ async def test_a_child_that_answers_for_another_prefix_is_not_believed(four: Fou
     for fault in faults(await ask(four.top, "55.1/A", "55.1/B")):
         assert fault.reason is Reason.CHILD_ANSWER_REFUSED
         assert fault.variables == {"child": "88.1", "why": "prefix"}
-    assert four.top.sample("topnode_child_refused_answers_total", child="88.1", why="prefix") == 2
+    assert four.top.sample("topnode_child_refused_answers_total", child="88.1", why="prefix") == 4
     copy = await answer(four.top, "55.1/A", WITH_COPY)
     assert (copy.outcome, copy.standing) == (Outcome.FOUND, Standing.REGISTERED_COPY)
 
@@ -180,9 +196,9 @@ async def test_a_ring_of_referrals_is_gone_round_once(four: Four, prefix: str) -
     assert [fault.reason for fault in given] == [Reason.REFERRAL_LOOP] * 2
     assert all(" > ".join(way) in fault.detail for fault in given)
     asked = [calls(*each) - count for each, count in zip(around, before, strict=True)]
-    assert asked == [*(1 for _ in way[2:]), 0], "whoever closes the ring asks nobody"
+    assert asked == [*(2 for _ in way[2:]), 0], "once for each front; whoever closes the ring asks nobody"
     for (node, _), count in zip(around, failed, strict=True):
-        assert node.sample("topnode_federation_failed_total", reason="REFERRAL_LOOP") == count + 2
+        assert node.sample("topnode_federation_failed_total", reason="REFERRAL_LOOP") == count + 4
 
 
 async def test_a_chain_is_followed_to_the_limit_and_no_further(four: Four) -> None:
@@ -217,8 +233,8 @@ async def test_of_two_children_the_one_with_an_expired_certificate_is_not_believ
         await child.load(*hosted(name, "A"))
         await four.tell("top", route_row(name, child.address, tls_name=TLS_NAME))
     await until_found(four.top, f"{good}/A")
-    for _ in range(breaker.FAILURES):
-        believed, refused = await ask(four.top, f"{good}/A", f"{expired}/A")
+    for front in islice(cycle(four.top.fronts), breaker.FAILURES):
+        believed, refused = await ask_at(front, f"{good}/A", f"{expired}/A")
         assert isinstance(believed, Answer)
         assert believed.outcome is Outcome.FOUND
         assert isinstance(refused, Fault)
@@ -297,8 +313,8 @@ async def test_children_that_are_all_killed_at_once_are_told_each_and_all_come_b
         await four.tell("top", *(route_row(*each) for each in children.addresses.items()), *hosted("33", "H"))
         await until_found(top, *asked)
         await children.kill()
-        for _ in range(breaker.FAILURES):
-            *below, here = await ask(top, *asked, "33/H")
+        for front in islice(cycle(top.fronts), breaker.FAILURES):
+            *below, here = await ask_at(front, *asked, "33/H")
             assert [fault.reason for fault in faults(below)] == [Reason.CHILD_UNREACHABLE] * len(MANY)
             assert [fault.variables["child"] for fault in faults(below)] == list(MANY)
             assert isinstance(here, Answer)
@@ -306,7 +322,7 @@ async def test_children_that_are_all_killed_at_once_are_told_each_and_all_come_b
         assert up_of(top, *MANY) == [0] * len(MANY)
         faults(await ask(top, *asked))
         turned_away = top.samples("topnode_child_calls_total", "child", outcome="turned_away")
-        assert [turned_away[name] for name in MANY] == [1] * len(MANY), "none is asked any more"
+        assert [turned_away[name] for name in MANY] == [2] * len(MANY), "none is asked any more"
         await children.start()
         await until_found(top, *asked)
         assert up_of(top, *MANY) == [1] * len(MANY)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nodes.client import Client, Options, Traced
+from nodes.client import Options, Traced
 from resolver.answer import Answer, Outcome, Standing
 from resolver.errors import Reason
 from resolver.federation import breaker
@@ -17,6 +17,7 @@ from resolver.federation.settings import FederationSettings
 from resolver.query import Mode
 from resolver.routes import Prefix
 from resolver.units import Duration
+from tests.fronts import clients
 from tests.running_node import RunningNode, route_row
 from tests.served_nodes import RECURSIVE, ServedNode, delegated, endpoint, served
 from tests.services.bad_networks import BadNetwork, bad_network, black_hole
@@ -272,20 +273,24 @@ async def test_three_tiers_of_processes_tell_one_trace(top_node: TopNode, tmp_pa
     secondary = top_node(data=tmp_path / "s", tier="secondary", workers=0, TOPNODE_NODE="88.1")
     top = top_node(data=tmp_path / "t", tier="top", workers=1, TOPNODE_NODE="top")
     value = {"index": 1, "type": "URL", "data": "https://example.org"}
-    await enterprise.load({"prefix": "88.1.5", "holder": "88.1.5"}, {"identifier": "88.1.5/SN-1", "values": [value]})
+    # One for each front: what the other has asked for is kept on the way.
+    names = ("88.1.5/SN-1", "88.1.5/SN-2")
+    rows = ({"identifier": each, "values": [value]} for each in names)
+    await enterprise.load({"prefix": "88.1.5", "holder": "88.1.5"}, *rows)
     await secondary.load({"prefix": "88.1", "holder": "88.1"}, route_row("88.1.5", enterprise.address))
     await top.load(route_row("88.1", secondary.address))
-    async with Client(top.address) as client:
-        async with asyncio.timeout(5):
-            traced = await client.resolve_traced("88.1.5/SN-1", RECURSIVE)
-            while _outcome(traced) is not Outcome.FOUND:
-                traced = await client.resolve_traced("88.1.5/SN-1", RECURSIVE)
-                await asyncio.sleep(0.05)
-    assert isinstance(traced.answer, Answer)
-    assert [hop.node for hop in traced.answer.hops] == ["88.1.5", "88.1"]
-    told = [(step.node, step.tier) for step in traced.steps]
-    assert ("88.1.5", "store") in told
-    assert told[-2:] == [("88.1", "child"), ("top", "child")]
+    async with clients(top.fronts) as fronts:
+        for client, name in zip(fronts, names, strict=True):
+            async with asyncio.timeout(5):
+                traced = await client.resolve_traced(name, RECURSIVE)
+                while _outcome(traced) is not Outcome.FOUND:
+                    traced = await client.resolve_traced(name, RECURSIVE)
+                    await asyncio.sleep(0.05)
+            assert isinstance(traced.answer, Answer)
+            assert [hop.node for hop in traced.answer.hops] == ["88.1.5", "88.1"]
+            told = [(step.node, step.tier) for step in traced.steps]
+            assert ("88.1.5", "store") in told
+            assert told[-2:] == [("88.1", "child"), ("top", "child")]
 
 
 def _outcome(traced: Traced) -> Outcome | None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from resolver.rpc.tls import ClientTls
 from resolver.trust.actors import Tier
 from resolver.units import Duration
 from tests.certificates import Authority
+from tests.fronts import clients
 from tests.journeys.conftest import TopNode
 from tests.running_node import RunningNode
 
@@ -85,11 +87,11 @@ async def sees(client: Client, identifier: str = GUARDED) -> bool:
     return SECRET.encode() in [value.data for value in record.values]
 
 
-async def is_shown(client: Client, identifier: str = GUARDED) -> bool:
-    """The same of an answer that may not be there yet."""
-    (answer,) = await client.resolve_batch([identifier])
-    values = answer.record.values if isinstance(answer, Answer) and answer.record else ()
-    return SECRET.encode() in [value.data for value in values]
+async def is_shown(fronts: Iterable[Client], identifier: str = GUARDED) -> bool:
+    """The same of answers that may not be there yet: was it in all of them?"""
+    answers = [answer for client in fronts for answer in await client.resolve_batch([identifier])]
+    shown = [each.record.values if isinstance(each, Answer) and each.record else () for each in answers]
+    return all(SECRET.encode() in [value.data for value in values] for values in shown)
 
 
 async def within_a_second(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -115,39 +117,43 @@ async def test_a_signature_shows_and_lists_what_is_the_signers(top_node: TopNode
     """And a suspension ends it within a second, whichever process is asked; metrics and logs tell nothing of it."""
     node = top_node(workers=workers)
     members = await Members(node).join()
-    address = node.address
     async with (
-        Client(address, signer=members.holder) as holder,
-        Client(address, signer=members.other) as other,
-        Client(address, signer=members.operator) as operator,
-        Client(address) as public,
+        clients(node.fronts, signer=members.holder) as holder,
+        clients(node.fronts, signer=members.other) as other,
+        clients(node.fronts, signer=members.operator) as operator,
+        clients(node.fronts) as public,
     ):
         await within_a_second(lambda: is_shown(holder))
         await within_a_second(lambda: is_shown(other, "88.112/guarded"))
-        assert not await sees(holder, "88.112/guarded")
-        for client in (other, operator, public):
+        for client in holder:
+            assert not await sees(client, "88.112/guarded")
+        for client in (*other, *operator, *public):
             assert not await sees(client)
-        assert await listed(holder, HOLDER) == await listed(operator, HOLDER) == [GUARDED]
-        for client in (other, public):
+        for client in (*holder, *operator):
+            assert await listed(client, HOLDER) == [GUARDED]
+        for client in (*other, *public):
             assert await refusal(listed(client, HOLDER)) is Reason.LISTING_NOT_ALLOWED
 
         await members.rule("suspend")
-        await within_a_second(lambda: _is_refused_everywhere(address, members.holder))
-        assert not await sees(public), "what it registered goes on resolving"
-        assert await refusal(listed(holder, HOLDER)) is Reason.NODE_NOT_ENABLED
+        await within_a_second(lambda: _is_refused_everywhere(node, members.holder))
+        for client in public:
+            assert not await sees(client), "what it registered goes on resolving"
+        for client in holder:
+            assert await refusal(listed(client, HOLDER)) is Reason.NODE_NOT_ENABLED
         await members.rule("resume")
         await within_a_second(lambda: is_shown(holder))
     assert SECRET not in node.get("/metrics")[1]
     assert SECRET not in node.log.read_text()
 
 
-async def _is_refused_everywhere(address: str, signer: Signer) -> bool:
-    """Ask over eight connections: one setting of a channel differs, so that they are not one."""
+async def _is_refused_everywhere(node: RunningNode, signer: Signer) -> bool:
+    """Ask over four connections to each front: one setting of a channel differs, so that they are not one."""
     asked = []
-    for number in range(8):
+    for number in range(4):
         settings = ClientSettings(channel=ChannelSettings(keepalive=Duration(60 + number)))
-        async with Client(address, settings, signer=signer) as client:
-            asked += await client.resolve_batch([GUARDED])
+        async with clients(node.fronts, settings, signer=signer) as fronts:
+            for client in fronts:
+                asked += await client.resolve_batch([GUARDED])
     return all(isinstance(answer, Fault) and answer.reason is Reason.NODE_NOT_ENABLED for answer in asked)
 
 
@@ -166,21 +172,28 @@ async def test_a_certificate_shows_and_lists_what_is_its_nodes(
     node = top_node(workers=1, **tls)
     members = await Members(node).join()
 
-    def client(name: str) -> Client:
+    def proven_as(name: str) -> AbstractAsyncContextManager[list[Client]]:
         issued = authority.issue(name, to=f"client-{name}")
         proven = ClientTls(server_ca=authority.path, certificate=issued.certificate, key=issued.key)
-        return Client(node.address, ClientSettings(channel=ChannelSettings(tls=proven, tls_name="node.test")))
+        return clients(node.fronts, ClientSettings(channel=ChannelSettings(tls=proven, tls_name="node.test")))
 
-    async with client(HOLDER) as holder, client(OTHER) as other, client("top") as own_name, client("local") as local:
+    async with (
+        proven_as(HOLDER) as holder,
+        proven_as(OTHER) as other,
+        proven_as("top") as own_name,
+        proven_as("local") as local,
+    ):
         await within_a_second(lambda: is_shown(holder))
-        for stranger in (other, own_name, local):
+        for stranger in (*other, *own_name, *local):
             assert not await sees(stranger)
             assert await refusal(listed(stranger, HOLDER)) is Reason.LISTING_NOT_ALLOWED
-        assert await listed(holder, HOLDER) == [GUARDED]
+        for client in holder:
+            assert await listed(client, HOLDER) == [GUARDED]
 
         async def is_public() -> bool:
-            return not await sees(holder)
+            return not any([await sees(client) for client in holder])
 
         await members.rule(ruling)
         await within_a_second(is_public)
-        assert await refusal(listed(holder, HOLDER)) is Reason.LISTING_NOT_ALLOWED
+        for client in holder:
+            assert await refusal(listed(client, HOLDER)) is Reason.LISTING_NOT_ALLOWED

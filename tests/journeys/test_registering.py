@@ -12,7 +12,7 @@ import pytest
 
 from tests.journeys.conftest import TopNode
 from tests.running_node import RunningNode, wait_until
-from tests.topnode import started, told, topnode
+from tests.topnode import asked, started, told, topnode
 
 SECONDARY: Final = "88.111"
 ENTERPRISE: Final = "88.111.1"
@@ -52,7 +52,7 @@ class Members:
 
     def resolve(self, *identifiers: object) -> list[str]:
         """Give what is found: "found", another outcome, or the reason of an error."""
-        run = topnode("resolve", "--node", self.node.address, "--timeout", "20s", "--json", *identifiers)
+        run = asked(self.node.fronts, "resolve", "--timeout", "20s", "--json", *identifiers)
         answers = [json.loads(line) for line in run.stdout.splitlines()]
         return [answer["error"]["reason"] if "error" in answer else answer["outcome"] for answer in answers]
 

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from nodes.client import Client, Options, Outcome, Row, Value
+from nodes.client import Options, Outcome, Row, Value
 from nodes.upward.refused import FILE as REFUSED
 from nodes.upward.watermark import FILE as WATERMARK
 from registry.rows import PrefixRow
@@ -23,6 +23,7 @@ from resolver.query import Mode
 from resolver.routes import Hosting, Prefix
 from resolver.trust.verdicts import Trust
 from resolver.v1 import resolver_pb2 as pb
+from tests.fronts import clients
 from tests.journeys.conftest import TopNode
 from tests.nodes_below import allocated, is_told, prefix_of, registered, reviewed
 from tests.running_node import ROOT, RunningNode, get, wait_until
@@ -52,12 +53,14 @@ def name_at(node: RunningNode, identifier: str) -> str:
 def trust_of(node: RunningNode, identifier: str) -> list[tuple[str, Trust]]:
     """Ask a node to go down itself: the nodes on the way, the one with the record first, and what that is worth."""
 
-    async def ask() -> list[tuple[str, Trust]]:
-        async with Client(node.address) as client:
-            answer = await client.resolve(identifier, Options(mode=Mode.RECURSIVE))
-            return [(hop.node, answer.trust) for hop in answer.hops]
+    async def ask() -> list[list[tuple[str, Trust]]]:
+        async with clients(node.fronts) as fronts:
+            answers = [await client.resolve(identifier, Options(mode=Mode.RECURSIVE)) for client in fronts]
+        return [[(hop.node, answer.trust) for hop in answer.hops] for answer in answers]
 
-    return asyncio.run(ask())
+    said, also = asyncio.run(ask())
+    assert said == also
+    return said
 
 
 def is_named(node: RunningNode, identifier: str, name: str) -> bool:
