@@ -19,6 +19,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from itertools import cycle, islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -40,6 +41,7 @@ from resolver import wire
 from resolver.cache.memory import MemoryCache, MemorySettings
 from resolver.clock import SystemClock
 from resolver.following import Following, FollowingSettings
+from resolver.front.native_front import is_installed
 from resolver.handle import Handle
 from resolver.routes import Endpoint, Hosting, Prefix, Protocol, RouteTable
 from resolver.store import Write
@@ -73,10 +75,15 @@ BATCH: Final = "/topnode.resolver.v1.ResolverService/BatchResolve"
 
 HOSTED: Final = "88.112"
 DEAD: Final = "88.113"
-NATIVE: Final = "88.114"
-"""A child that is asked at its native front, where it has one."""
+CHILD: Final = "88.114"
+"""The child that a hop goes to."""
 
-WITH_NATIVE: Final = MappingProxyType({"TOPNODE_NATIVE__ENABLED": "true"})
+NEW: Final = 40_000
+"""Identifiers of which each is asked for once at the child and once through the top, or nearly so."""
+
+FRONTS: Final = MappingProxyType({"grpcio": "false", "native": "true"})
+"""The fronts between which a hop is measured, and whether the native one is enabled."""
+
 FAR: Final = "88.2"
 """Children far away are 88.200 to 88.224."""
 
@@ -102,12 +109,13 @@ def main() -> None:
 
 async def measure(folder: Path, figures: Figures, tell: Callable[[str], None]) -> None:
     """Measure everything that needs nodes."""
-    hosted = [*_near(), *_far(), NATIVE]
+    for front, enabled in FRONTS.items():
+        if front == "grpcio" or is_installed():
+            tell(f"one more hop, between {front} fronts")
+            await _hop(folder / front, figures, front, enabled)
+    hosted = [*_near(), *_far()]
     await workload.build_store_of(folder / "child", _records(hosted), _hosted(hosted), node="child")
-    with (
-        servers.node(folder / "child", workers=1, TOPNODE_NODE="child", **WITH_NATIVE) as child,
-        _silent() as silent,
-    ):
+    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child") as child, _silent() as silent:
         async with _late(child.resolver, LATE) as late:
             await workload.build_store_of(
                 folder / "top",
@@ -116,18 +124,86 @@ async def measure(folder: Path, figures: Figures, tell: Callable[[str], None]) -
                 node="top",
             )
             forgetful = {"TOPNODE_FEDERATION__POSITIVE_FOR": "0s", "TOPNODE_FEDERATION__DEADLINE": "500ms"}
-            with servers.node(folder / "top", workers=1, **forgetful, **WITH_NATIVE) as top, on_generator_cores():
+            with servers.node(folder / "top", workers=1, **forgetful) as top, on_generator_cores():
                 place = _Place(child, top)
                 try:
-                    tell("one more hop")
-                    await place.hop(figures)
-                    await place.native_hop(figures)
                     tell("a batch over 25 children")
                     await place.batch(figures)
                     tell("a child that is dead")
                     await place.dead(figures)
                 finally:
                     await place.close()
+
+
+# --- one more hop --------------------------------------------------------------------------------------------------
+
+
+async def _hop(folder: Path, figures: Figures, front: str, enabled: str) -> None:
+    """Compare a lookup at the child, one of a hosted identifier at the top, and one that goes to the child.
+
+    Nobody has asked before for what is asked: where somebody has, the top node asks nobody. That is what the child's
+    own cache saves beside it, when a top node that is to forget asks for the same again.
+    """
+    own, below = ([f"{prefix}/BRK-{number:09d}" for number in range(NEW)] for prefix in (HOSTED, CHILD))
+    await workload.build_store_of(folder / "child", _records_of(below), _hosted([CHILD]), node="child")
+    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child", TOPNODE_NATIVE__ENABLED=enabled) as child:
+        port = child.native or child.resolver
+        routes = [*_hosted([HOSTED]), _delegation(CHILD, port)]
+        await workload.build_store_of(folder / "top", _records_of(own), routes, node="top")
+        settings = {"TOPNODE_NATIVE__ENABLED": enabled}
+        with servers.node(folder / "top", workers=1, **settings) as top, on_generator_cores():
+            hop = _Hop(Loop(port, child.pids["worker-0"], connections=1), _loop_of(top), own, below)
+            await hop.compare(figures, f"recursion adds, of a child's round trip, between {front} fronts")
+            await hop.close()
+        forgetful = {**settings, "TOPNODE_FEDERATION__POSITIVE_FOR": "0s"}
+        with servers.node(folder / "top", workers=1, **forgetful) as top, on_generator_cores():
+            hop = _Hop(
+                Loop(port, child.pids["worker-0"], connections=1), _loop_of(top), own[:RECORDS], below[:RECORDS]
+            )
+            await hop.compare(
+                figures, f"the same where the child answers from its cache, {front} fronts", is_bar=False
+            )
+            await hop.close()
+
+
+def _loop_of(node: servers.Node) -> Loop:
+    return Loop(node.native or node.resolver, node.pids["worker-0"], connections=1)
+
+
+class _Hop:
+    """A child and the node above it: what is asked at the one and through the other, all of it again once used up."""
+
+    def __init__(self, child: Loop, top: Loop, own: Sequence[str], below: Sequence[str]) -> None:
+        self._child = child
+        self._top = top
+        self._own = cycle([_call([name]) for name in own])
+        self._below = cycle([_call([name]) for name in below])
+
+    async def close(self) -> None:
+        await self._child.close()
+        await self._top.close()
+
+    async def compare(self, figures: Figures, name: str, *, is_bar: bool = True) -> None:
+        turns = [(self._child, self._below), (self._top, self._own), (self._top, self._below)]
+        rounds, more = [], []
+        for _ in range(WARMING + ROUNDS):
+            driven = [await loop.run(islice(calls, CALLS), callers=1, seconds=1) for loop, calls in turns]
+            rounds.append([each.quantile(0.5) for each in driven])
+            _, own, through = driven
+            more.append(through.cpu / through.calls - own.cpu / own.calls)
+        direct, own_time, through_time = (statistics.median(each) for each in zip(*rounds[WARMING:], strict=True))
+        added = statistics.median((through - own) / direct for direct, own, through in rounds[WARMING:])
+        if is_bar:
+            figures.bars.append(_ceiling(name, added, 1.3))
+        else:
+            figures.notes[name] = added
+        figures.notes[f"{name}: a lookup at the child, p50 in us"] = direct * 1e6
+        figures.notes[f"{name}: one of a hosted identifier at the top"] = own_time * 1e6
+        figures.notes[f"{name}: one through the top"] = through_time * 1e6
+        figures.notes[f"{name}: CPU of the top for one more hop, us"] = statistics.median(more[WARMING:]) * 1e6
+
+
+# --- batches, and a child that is dead -----------------------------------------------------------------------------
 
 
 class _Side(Struct):
@@ -146,50 +222,11 @@ class _Place:
         self._child = Loop(child.resolver, child.pids["worker-0"], connections=1)
         self._top = Loop(top.resolver, top.pids["worker-0"], connections=1)
         self._others = Loop(top.resolver, top.pids["worker-0"], connections=1)
-        self._natives = [
-            Loop(node.native, node.pids["worker-0"], connections=1) for node in (child, top) if node.native
-        ]
         self._hosted = [_call([name]) for name in _identifiers([HOSTED])]
 
     async def close(self) -> None:
-        for loop in (self._child, self._top, self._others, *self._natives):
+        for loop in (self._child, self._top, self._others):
             await loop.close()
-
-    async def hop(self, figures: Figures) -> None:
-        """Compare a lookup at the child, one of a hosted identifier at the top, and one that goes to the child."""
-        near = [_call([name]) for name in _identifiers(_near()[:1])]
-        rounds: list[tuple[float, float, float]] = []
-        more: list[float] = []
-        for _ in range(WARMING + ROUNDS):
-            at_child = await self._child.run(_again(near), callers=1, seconds=1)
-            at_top = await self._top.run(_again(self._hosted), callers=1, seconds=1)
-            beyond = await self._top.run(_again(near), callers=1, seconds=1)
-            rounds.append((at_child.quantile(0.5), at_top.quantile(0.5), beyond.quantile(0.5)))
-            more.append(beyond.cpu / beyond.calls - at_top.cpu / at_top.calls)
-        direct, own, through = (statistics.median(each) for each in zip(*rounds[WARMING:], strict=True))
-        added = statistics.median((through - own) / direct for direct, own, through in rounds[WARMING:])
-        figures.notes["a lookup at the child, p50 in us"] = direct * 1e6
-        figures.notes["a lookup of a hosted identifier at the top, p50 in us"] = own * 1e6
-        figures.notes["a lookup through the top, p50 in us"] = through * 1e6
-        figures.notes["CPU of the top for one more hop, us"] = statistics.median(more[WARMING:]) * 1e6
-        figures.bars.append(_ceiling("recursion adds, of a child's round trip", added, 1.3))
-
-    async def native_hop(self, figures: Figures) -> None:
-        """Compare the same between native fronts, where there are some."""
-        if not self._natives:
-            return
-        child, top = self._natives
-        delegated = [_call([name]) for name in _identifiers([NATIVE])]
-        turns = [(child, delegated), (top, self._hosted), (top, delegated)]
-        rounds = [
-            [(await loop.run(_again(calls), callers=1, seconds=1)).quantile(0.5) for loop, calls in turns]
-            for _ in range(WARMING + ROUNDS)
-        ]
-        direct, _, through = (statistics.median(each) for each in zip(*rounds[WARMING:], strict=True))
-        added = statistics.median((through - own) / direct for direct, own, through in rounds[WARMING:])
-        figures.bars.append(_ceiling("the same between native fronts", added, 1.3))
-        figures.notes["between native fronts: a lookup at the child, p50 in us"] = direct * 1e6
-        figures.notes["between native fronts: a lookup through the top, p50 in us"] = through * 1e6
 
     async def batch(self, figures: Figures) -> None:
         """Compare a batch of 1,000 over 25 children with the part of one of them, all of them near, and all far."""
@@ -388,10 +425,14 @@ def _forty(prefix: str) -> list[str]:
 
 
 def _records(prefixes: Sequence[str]) -> list[Write]:
+    return _records_of(_identifiers(prefixes))
+
+
+def _records_of(identifiers: Sequence[str]) -> list[Write]:
     example = workload.example_record()
     return [
         Write(name.encode(), wire.record_body(replace(example, identifier=Handle.from_text(name)), public=True))
-        for name in _identifiers(prefixes)
+        for name in identifiers
     ]
 
 
@@ -400,11 +441,14 @@ def _hosted(prefixes: Sequence[str]) -> list[Prefix]:
 
 
 def _routed(child: servers.Node, far: int, silent: int) -> Iterator[Prefix]:
-    ports = ((_near(), child.resolver), ([NATIVE], child.native or child.resolver), (_far(), far), ([DEAD], silent))
-    for prefixes, port in ports:
+    for prefixes, port in ((_near(), child.resolver), (_far(), far), ([DEAD], silent)):
         for prefix in prefixes:
-            endpoint = Endpoint(Protocol.GRPC, "127.0.0.1", port)
-            yield Prefix(prefix, prefix, hosting=Hosting.DELEGATED, endpoints=(endpoint,))
+            yield _delegation(prefix, port)
+
+
+def _delegation(prefix: str, port: int) -> Prefix:
+    endpoint = Endpoint(Protocol.GRPC, "127.0.0.1", port)
+    return Prefix(prefix, prefix, hosting=Hosting.DELEGATED, endpoints=(endpoint,))
 
 
 def _call(names: Sequence[str]) -> Call:
