@@ -11,7 +11,7 @@ appends the *tail* (standing and provenance) which is the same for all identifie
     unary = frame without its first tag and length           a ResolveResponse
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import Final, TypeVar
@@ -36,6 +36,8 @@ _ANSWER_TAG: Final = (
     b"\x0a"  # field 1, length-delimited: of ResolveResponse, BatchResult and BatchResolveResponse alike
 )
 _OUTCOME: Final = {outcome: bytes((0x08, outcome)) for outcome in Outcome}  # Answer field 1, varint
+_IDENTIFIER_TAG: Final = b"\x0a"  # BatchResolveRequest field 1, length-delimited
+_OPTIONS_TAG: Final = b"\x12"  # BatchResolveRequest field 2, length-delimited
 _RECORD_TAG: Final = b"\x12"  # Answer field 2, length-delimited
 _VERSION_TAG: Final = b"\x38"  # Answer field 7, varint
 _STALE: Final = b"\x30\x01"  # Answer field 6, true
@@ -346,27 +348,28 @@ def path_from_wire(message: pb.Path) -> Path:
     return Path(tuple(message.visited[: HOPS_MAX + 1]), message.hops_left)
 
 
-def recursive_options(path: Path, *, authoritative: bool, trace: bool, nonce: bytes = b"") -> pb.Options:
-    """Say what a node wants of the node below: the whole answer, from wherever it lies. Not to be changed.
-
-    With a nonce the answer is to be signed.
-    """
+def recursive_request(
+    identifiers: Iterable[bytes], path: Path, *, authoritative: bool, trace: bool, nonce: bytes = b""
+) -> bytes:
+    """Ask a node below for a batch: for whole answers, from wherever they lie. With a nonce they are to be signed."""
     options = _plain_options(path, authoritative=authoritative, trace=trace)
-    if not nonce:
-        return options
-    signed = pb.Options(signed=True, nonce=nonce)
-    signed.MergeFrom(options)
-    return signed
+    if nonce:
+        options += pb.Options(signed=True, nonce=nonce).SerializeToString()
+    parts: list[bytes] = []
+    for identifier in identifiers:
+        parts += (_IDENTIFIER_TAG, varint(len(identifier)), identifier)
+    return b"".join((*parts, _OPTIONS_TAG, varint(len(options)), options))
 
 
 @lru_cache(1_024)
-def _plain_options(path: Path, *, authoritative: bool, trace: bool) -> pb.Options:
-    return pb.Options(
+def _plain_options(path: Path, *, authoritative: bool, trace: bool) -> bytes:
+    octets: bytes = pb.Options(
         mode=pb.MODE_RECURSIVE,
         authoritative=authoritative,
         trace=trace,
         path=pb.Path(visited=path.visited, hops_left=path.hops_left),
-    )
+    ).SerializeToString()
+    return octets
 
 
 def trace_message(steps: Sequence[Step]) -> bytes:

@@ -113,6 +113,7 @@ class Federating:
         self._routes = routes
         self._following = following
         self._speaker = speaker
+        self._from_here = Path((node,), federation.settings.hops - 1)
         self._key_maker = KeyMaker(routes, speaker)
         self._clock = clock
         self._asking = Asking(federation.children, clock=clock, settings=federation.settings)
@@ -207,10 +208,12 @@ class Federating:
     def _onward(self, path: Path) -> Path | Fault:
         """Give the path as it is sent on, or why there is no going on."""
         visited = path.visited
+        if not visited and not path.hops_left:
+            # As nearly all come: from a caller that is no node.
+            return self._from_here
         if self._node in visited:
             return looped((*visited, self._node))
-        is_told = visited or path.hops_left
-        hops = min(path.hops_left, self._settings.hops) if is_told else self._settings.hops
+        hops = min(path.hops_left, self._settings.hops)
         if hops < 1 or len(visited) >= HOPS_MAX:
             return too_far((*visited, self._node))
         return Path((*visited, self._node), hops - 1)

@@ -15,7 +15,7 @@ from resolver.chain.federating import Federating
 from resolver.chain.link import Link
 from resolver.chain.scopes import Sayings, Speaker
 from resolver.errors import Fault
-from resolver.handle import fold, split
+from resolver.handle import check_segments, fold, split
 from resolver.query import Mode, Query
 from resolver.routes import Hosting, RouteTable, Verdict
 
@@ -44,7 +44,14 @@ class Selecting:
         federating = self._federating
         if query.mode is not _RECURSIVE or federating is None:
             return self._select(query)
-        is_asked = [self._is_reached(identifier, federating) for identifier in query.identifiers]
+        reached: dict[bytes, bool] = {}
+        is_asked = []
+        for identifier in query.identifiers:
+            prefix = identifier.partition(b"/")[0]
+            is_reached = reached.get(prefix)
+            if is_reached is None:
+                is_reached = reached[prefix] = self._is_reached(prefix, federating)
+            is_asked.append(is_reached)
         if all(is_asked) and not query.is_filtered:
             # As nearly all recursive questions are: nothing to be split off, and nothing to be cut out.
             return federating.resolve(query)
@@ -100,10 +107,10 @@ class Selecting:
             # Routes are known, and children answer, all the same.
             return [Failed(fault=fault.with_traceback(None))] * len(plain.identifiers)
 
-    def _is_reached(self, identifier: bytes, federating: Federating) -> bool:
-        """Is this below a delegated prefix that answers, with a way to its holder?"""
+    def _is_reached(self, prefix: bytes, federating: Federating) -> bool:
+        """Is this a delegated prefix that answers, or below one, with a way to its holder?"""
         try:
-            prefix, _ = split(identifier)
+            check_segments(prefix, field="identifier")
         except Fault:
             return False
         scope = self._routes.scope(fold(prefix))

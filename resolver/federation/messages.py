@@ -14,7 +14,7 @@ from resolver.trace import Step
 from resolver.trust.answers import ANSWER_KEY, AnswerVerifier
 from resolver.trust.verdicts import Trust
 from resolver.v1 import octets_pb2
-from resolver.wire import recursive_options, trace_steps
+from resolver.wire import recursive_request, trace_steps
 
 SERVICE: Final = "/topnode.resolver.v1.ResolverService"
 BATCH: Final = f"{SERVICE}/BatchResolve"
@@ -29,16 +29,13 @@ _TRACE_KEY: Final = "topnode-trace-bin"
 
 def batch_request(question: Question) -> bytes:
     """Say a question as a BatchResolveRequest."""
-    octets: bytes = octets_pb2.BatchResolveRequestOctets(
-        identifiers=question.identifiers,
-        options=recursive_options(
-            question.path,
-            authoritative=question.authoritative,
-            trace=question.trace,
-            nonce=secrets.token_bytes(NONCE_BYTES) if question.signer else b"",
-        ),
-    ).SerializeToString()
-    return octets
+    return recursive_request(
+        question.identifiers,
+        question.path,
+        authoritative=question.authoritative,
+        trace=question.trace,
+        nonce=secrets.token_bytes(NONCE_BYTES) if question.signer else b"",
+    )
 
 
 def seconds_left(question: Question, now: float) -> float:

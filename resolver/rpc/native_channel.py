@@ -4,11 +4,12 @@ The event loop has the socket and TLS; `topnode_front.Client` makes bytes of cal
 """
 
 import asyncio
+import math
 import socket
 import ssl
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from resolver.bounds import REQUEST_BYTES
 from resolver.clock import Clock
@@ -42,14 +43,8 @@ Beside = list[tuple[str, bytes]]
 """Metadata behind a response."""
 
 
-class Ended(NamedTuple):
-    """How a call ended: gRPC code, response, text, metadata behind it; `is_unseen`: it may be made again."""
-
-    code: int
-    message: bytes
-    text: str
-    beside: Beside
-    is_unseen: bool
+Ended = tuple[int, bytes, str, Beside, bool]
+"""How a call ended: gRPC code, response, text, metadata behind it, and whether it may be made again."""
 
 
 class NativeChannel:
@@ -88,13 +83,13 @@ class NativeChannel:
         until = self._monotonic() + within
         for _ in range(ATTEMPTS):
             connection = self._connection or await self._connected(until)
-            ended = await connection.call(path, message, until - self._monotonic())
-            if not ended.is_unseen:
+            code, response, text, beside, is_unseen = await connection.call(path, message, until)
+            if not is_unseen:
                 break
             self._leave(connection)
-        if ended.code:
-            raise fault_of_call(ended.code, ended.text, ended.beside)
-        return ended.message, ended.beside
+        if code:
+            raise fault_of_call(code, text, beside)
+        return response, beside
 
     async def close(self, grace: float = 0) -> None:
         """Call no more; what is in flight may take this many seconds."""
@@ -148,7 +143,9 @@ class NativeChannel:
         return connection
 
     def _protocol(self) -> "_Connection":
-        connection = _Connection(self._authority, self._loop, is_tls=self._tls is not None, lost=self._lost)
+        connection = _Connection(
+            self._authority, self._loop, self._monotonic, is_tls=self._tls is not None, lost=self._lost
+        )
         self._open.add(connection)
         return connection
 
@@ -171,6 +168,7 @@ class _Connection(asyncio.Protocol):
         self,
         authority: str,
         loop: asyncio.AbstractEventLoop,
+        monotonic: Callable[[], float],
         *,
         is_tls: bool,
         lost: Callable[["_Connection"], None],
@@ -179,10 +177,14 @@ class _Connection(asyncio.Protocol):
         # Answers stay half a mebibyte below this.
         self._client = module.Client(authority, is_tls=is_tls, message_bytes=REQUEST_BYTES)
         self._loop = loop
+        self._monotonic = monotonic
         self._tell_lost = lost
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Ended]] = {}
         self._is_left = self._is_given_up = False
+        self._due: dict[int, float] = {}
+        self._expires_at = math.inf
+        self._expiring: asyncio.TimerHandle | None = None
         self._has_come = self._is_asked = False
         self._looking: asyncio.TimerHandle | None = None
 
@@ -191,24 +193,26 @@ class _Connection(asyncio.Protocol):
         """What is waited for."""
         return list(self._waiting.values())
 
-    async def call(self, path: str, message: bytes, within: float) -> Ended:
-        """Make a call that may take so many seconds.
+    async def call(self, path: str, message: bytes, until: float) -> Ended:
+        """Make a call, by a moment on the monotonic clock.
 
         Raises:
             Fault: DEADLINE_SPENT; NODE_UNREACHABLE where the connection was given up.
         """
+        within = until - self._monotonic()
         if within <= 0:
             raise Fault(Reason.DEADLINE_SPENT)
-        loop = self._loop
         token = self._client.call(path, message, within)
-        waiting: asyncio.Future[Ended] = loop.create_future()
+        waiting: asyncio.Future[Ended] = self._loop.create_future()
         self._waiting[token] = waiting
-        timer = loop.call_later(within, _expire, waiting)
+        self._due[token] = until
+        if until < self._expires_at:
+            self._expire_at(until)
         self._go_on()
         try:
             return await waiting
         finally:
-            timer.cancel()
+            del self._due[token]
             if self._waiting.pop(token, None):
                 # It has not ended by itself.
                 self._client.cancel(token)
@@ -244,8 +248,9 @@ class _Connection(asyncio.Protocol):
         self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the session says it of each call
-        if self._looking:
-            self._looking.cancel()
+        for timer in (self._looking, self._expiring):
+            if timer:
+                timer.cancel()
         self._client.end()
         self._go_on()
         self._fail()
@@ -263,7 +268,7 @@ class _Connection(asyncio.Protocol):
             waiting = self._waiting.pop(token, None)
             # Whoever was cancelled waits no more.
             if waiting is not None and not waiting.done():
-                waiting.set_result(Ended(*end))
+                waiting.set_result(tuple(end))
         if transport is not None and (self._client.is_over or (self._is_left and not self._waiting)):
             transport.close()
 
@@ -281,15 +286,29 @@ class _Connection(asyncio.Protocol):
             return
         self._looking = self._loop.call_later(wait, self._look)
 
+    def _expire_at(self, moment: float) -> None:
+        # One timer for all: one for each call would be made and taken back nearly always.
+        if self._expiring:
+            self._expiring.cancel()
+        self._expires_at = moment
+        self._expiring = self._loop.call_later(max(0.0, moment - self._monotonic()), self._expire)
+
+    def _expire(self) -> None:
+        """End the calls whose time is over."""
+        now = self._monotonic()
+        for token, until in self._due.items():
+            waiting = self._waiting.get(token)
+            if until <= now and waiting is not None and not waiting.done():
+                waiting.set_exception(Fault(Reason.DEADLINE_SPENT))
+        self._expiring, self._expires_at = None, math.inf
+        later = [until for until in self._due.values() if until > now]
+        if later:
+            self._expire_at(min(later))
+
     def _fail(self) -> None:
         for each in self._waiting.values():
             if not each.done():
                 each.set_exception(_given_up())
-
-
-def _expire(waiting: "asyncio.Future[Ended]") -> None:
-    if not waiting.done():
-        waiting.set_exception(Fault(Reason.DEADLINE_SPENT))
 
 
 def _seen(connecting: "asyncio.Task[_Connection]") -> None:
