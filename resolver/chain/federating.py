@@ -133,14 +133,20 @@ class Federating:
         rest = [key for key in wanted if key not in answers]
         if rest:
             answers |= await self._ask(query, rest)
-        lacking = [key for key in rest if _is_lacking(answers[key])]
+        failed = [key for key in rest if isinstance(answers[key], Failed)]
+        if failed:
+            await self._mend(query, failed, answers)
+        return made.answers(wanted, [answers[key] for key in wanted])
+
+    async def _mend(self, query: Query, keys: Sequence[bytes], answers: dict[bytes, Ready]) -> None:
+        """Put something else in the place of failures, where there is something, and count those that stay."""
+        lacking = [key for key in keys if _is_lacking(answers[key])]
         if lacking:
             answers |= await self._instead(query, lacking)
-        for key in rest:
+        for key in keys:
             ready = answers[key]
             if isinstance(ready, Failed):
                 self._metrics.failed.labels(ready.fault.reason.name).inc()
-        return made.answers(wanted, [answers[key] for key in wanted])
 
     async def close(self) -> None:
         """Ask nobody any more."""

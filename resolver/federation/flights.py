@@ -9,7 +9,6 @@ are answered soonest, and many go together.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
@@ -107,7 +106,7 @@ class Flights:
         in_flight.set_function(lambda: self.in_flight)
         self._fly = fly
         self._identifiers_max = identifiers
-        self._of_child: Counter[Child] = Counter()
+        self._of_child: dict[Child, int] = {}
         self._monotonic = clock.monotonic
         self._boards: dict[Trip, dict[bytes, _Flight]] = {}
         self._boarding: dict[Trip, _Flight] = {}
@@ -142,7 +141,7 @@ class Flights:
     def _has_room(self, child: Child, count: int) -> bool:
         """May so many more be asked? Half of all is for others than this child."""
         limit = self._identifiers_max
-        return self.in_flight + count <= limit and 2 * (self._of_child[child] + count) <= limit
+        return self.in_flight + count <= limit and 2 * (self._of_child.get(child, 0) + count) <= limit
 
     async def close(self) -> None:
         """End what is in the air, but for those who fly themselves: they end with their callers."""
@@ -208,9 +207,9 @@ class Flights:
 
     def _count(self, child: Child, more: int) -> None:
         self.in_flight += more
-        self._of_child[child] += more
-        if not self._of_child[child]:
-            del self._of_child[child]
+        now = self._of_child.pop(child, 0) + more
+        if now:
+            self._of_child[child] = now
 
     def _depart(self, flight: _Flight) -> None:
         flight.has_departed = True
