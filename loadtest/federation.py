@@ -1,9 +1,9 @@
 """What recursion costs, and what a child that is down costs others: `python -m loadtest.federation [--json FILE]`.
 
 A top node and a node that hosts the prefixes of 25 children run as real processes on one core, what asks them on the
-others. Promises are measured between grpcio fronts; what recursion adds, between native ones too. What is
-compared is measured in turns, and medians over the rounds are given. Children that are far away are the same node
-behind a proxy that is late.
+others. Everything is measured with the fronts that there are by default; what recursion adds, between grpcio fronts
+too. What is compared is measured in turns, and medians over the rounds are given. Children that are far away are the
+same node behind a proxy that is late.
 """
 
 import argparse
@@ -115,8 +115,9 @@ async def measure(folder: Path, figures: Figures, tell: Callable[[str], None]) -
             await _hop(folder / front, figures, front, enabled)
     hosted = [*_near(), *_far()]
     await workload.build_store_of(folder / "child", _records(hosted), _hosted(hosted), node="child")
-    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child") as child, _silent() as silent:
-        async with _late(child.resolver, LATE) as late:
+    usual = {"TOPNODE_NATIVE__ENABLED": str(is_installed()).lower()}
+    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child", **usual) as child, _silent() as silent:
+        async with _late(child.native or child.resolver, LATE) as late:
             await workload.build_store_of(
                 folder / "top",
                 _records([HOSTED]),
@@ -124,8 +125,8 @@ async def measure(folder: Path, figures: Figures, tell: Callable[[str], None]) -
                 node="top",
             )
             forgetful = {"TOPNODE_FEDERATION__POSITIVE_FOR": "0s", "TOPNODE_FEDERATION__DEADLINE": "500ms"}
-            with servers.node(folder / "top", workers=1, **forgetful) as top, on_generator_cores():
-                place = _Place(child, top)
+            with servers.node(folder / "top", workers=1, **usual, **forgetful) as top, on_generator_cores():
+                place = _Place(top)
                 try:
                     tell("a batch over 25 children")
                     await place.batch(figures)
@@ -215,17 +216,16 @@ class _Side(Struct):
 
 
 class _Place:
-    """The two nodes, and connections to them."""
+    """The top node, and two connections to it."""
 
-    def __init__(self, child: servers.Node, top: servers.Node) -> None:
+    def __init__(self, top: servers.Node) -> None:
         self._admin = top.admin
-        self._child = Loop(child.resolver, child.pids["worker-0"], connections=1)
-        self._top = Loop(top.resolver, top.pids["worker-0"], connections=1)
-        self._others = Loop(top.resolver, top.pids["worker-0"], connections=1)
+        self._top = _loop_of(top)
+        self._others = _loop_of(top)
         self._hosted = [_call([name]) for name in _identifiers([HOSTED])]
 
     async def close(self) -> None:
-        for loop in (self._child, self._top, self._others):
+        for loop in (self._top, self._others):
             await loop.close()
 
     async def batch(self, figures: Figures) -> None:
@@ -252,8 +252,9 @@ class _Place:
         """Compare what others see while a child is asked that answers, and while one is asked that is dead."""
         alive = [_call([name]) for name in _identifiers(_near()[:1])]
         dead = [_call([name]) for name in _identifiers([DEAD])]
-        # Until the breaker is open its callers wait for their deadline.
-        await self._others.run(dead[:20], callers=20, seconds=5)
+        # Until the breaker is open its callers wait for their deadline: one after the other, since those who come at
+        # once are one call.
+        await self._others.run(dead[:20], callers=1, seconds=5)
         waited = self._calls(child=DEAD, outcome="failed")
         figures.notes["calls of the dead child that waited for their deadline, until it was left alone"] = waited
         await self._beside(_Side(alive))
@@ -441,7 +442,7 @@ def _hosted(prefixes: Sequence[str]) -> list[Prefix]:
 
 
 def _routed(child: servers.Node, far: int, silent: int) -> Iterator[Prefix]:
-    for prefixes, port in ((_near(), child.resolver), (_far(), far), ([DEAD], silent)):
+    for prefixes, port in ((_near(), child.native or child.resolver), (_far(), far), ([DEAD], silent)):
         for prefix in prefixes:
             yield _delegation(prefix, port)
 
