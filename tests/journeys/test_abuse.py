@@ -9,7 +9,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -50,6 +50,13 @@ class Bounds(NamedTuple):
     """Seconds by which that caller's p99 may be more than twice what it is alone: what a busy machine does."""
 
 
+USUAL: Final[Mapping[str, Bounds]] = {
+    GRPCIO.name: Bounds(),
+    # Alone on its core it keeps within twice: the rest is for tests that run beside this one.
+    NATIVE.name: Bounds(slack=0.1),
+}
+"""What a probe may cost each front."""
+
 BOUNDS: Final[Mapping[str, Mapping[str, Bounds]]] = {
     GRPCIO.name: {
         # It decodes all of a header list before it refuses it, and its allocator keeps the pages.
@@ -66,7 +73,7 @@ BOUNDS: Final[Mapping[str, Mapping[str, Bounds]]] = {
     },
     NATIVE.name: {},
 }
-"""By front and probe, where they are not the usual ones."""
+"""The same by front and probe, where it is not the usual."""
 
 NATIVE_ONLY: Final = frozenset({"never_reading_on_all_streams", "never_reading_on_many_connections"})
 """Probes that the grpcio front does not bear: it keeps each of 256 answers of 2.6 MiB."""
@@ -84,19 +91,33 @@ class Fared(NamedTuple):
     p99_alone: float
 
 
-def breaches(fared: Fared, bounds: Bounds) -> list[str]:
-    """Say what is not as it should be."""
+def delays(fared: Fared, bounds: Bounds) -> list[str]:
+    """Say what took longer than it should."""
     allowed = 2 * fared.p99_alone + bounds.slack
     wrong = []
-    if fared.peak > bounds.mebibytes * MEBI:
-        wrong.append(f"memory: {fared.peak // MEBI} MiB more, {fared.rest // MEBI} of it kept")
     if fared.cpu > bounds.cpu:
         wrong.append(f"CPU: {fared.cpu:.2f} s")
-    if not fared.answered or fared.failed:
-        wrong.append(f"polite calls: {fared.answered} answered, failed {fared.failed}")
     if fared.p99 > allowed:
         wrong.append(f"p99: {fared.p99:.3f} s of {allowed:.3f} s")
     return wrong
+
+
+def breaches(attempts: Sequence[Fared], bounds: Bounds) -> list[str]:
+    """Say what is not as it should be.
+
+    Time is judged by the last attempt: what is the machine's fault does not come every time, what is the node's does.
+    Memory is judged by the first: later ones find what the process was given before. Calls never fail.
+    """
+    first, last = attempts[0], attempts[-1]
+    wrong = []
+    if first.peak > bounds.mebibytes * MEBI:
+        wrong.append(f"memory: {first.peak // MEBI} MiB more, {first.rest // MEBI} of it kept")
+    wrong += [
+        f"polite calls: {fared.answered} answered, failed {fared.failed}"
+        for fared in attempts
+        if not fared.answered or fared.failed
+    ]
+    return wrong + delays(last, bounds)
 
 
 class Served(NamedTuple):
@@ -165,15 +186,14 @@ def fare(served: Served, probe: str) -> tuple[Seen, Fared]:
 
 
 def assert_costs_little(served: Served, probe: str) -> None:
-    bounds = BOUNDS[served.front.name].get(probe, Bounds())
-    # Again where it went wrong: what is the machine's fault does not come every time, what is the node's does.
-    for _ in range(ATTEMPTS):
+    bounds = BOUNDS[served.front.name].get(probe, USUAL[served.front.name])
+    attempts: list[Fared] = []
+    while not attempts or (delays(attempts[-1], bounds) and len(attempts) < ATTEMPTS):
         seen, fared = fare(served, probe)
-        if not breaches(fared, bounds):
-            break
-    print(served.front, probe, fared, seen)  # noqa: T201 - shown where the test fails, or with -rP
-    assert seen.sent, seen
-    assert not breaches(fared, bounds), seen
+        attempts.append(fared)
+        print(served.front, probe, fared, seen)  # noqa: T201 - shown where the test fails, or with -rP
+        assert seen.sent, seen
+    assert not breaches(attempts, bounds), seen
     served.assert_answers()
 
 
@@ -225,7 +245,7 @@ FINE: Final = Fared(peak=MEBI, rest=0, cpu=0.1, answered=100, failed=(), p99=0.0
 
 
 def test_what_is_fine_is_no_breach() -> None:
-    assert breaches(FINE, Bounds()) == []
+    assert breaches([FINE], Bounds()) == []
 
 
 @pytest.mark.parametrize(
@@ -239,8 +259,17 @@ def test_what_is_fine_is_no_breach() -> None:
     ],
 )
 def test_a_planted_breach_is_found(changed: dict[str, object], word: str) -> None:
-    (breach,) = breaches(FINE._replace(**changed), Bounds())  # type: ignore[arg-type] # each of its field's type
+    (breach,) = breaches([FINE._replace(**changed)], Bounds())  # type: ignore[arg-type] # each of its field's type
     assert breach.startswith(word)
+
+
+def test_time_is_judged_by_the_last_attempt_and_memory_by_the_first() -> None:
+    slow, large, failed = FINE._replace(p99=2.0), FINE._replace(peak=65 * MEBI), FINE._replace(failed=("closed",))
+    assert breaches([slow, large, FINE], Bounds()) == []
+    (breach,) = breaches([large, FINE], Bounds())
+    assert breach.startswith("memory")
+    (breach,) = breaches([FINE, failed, FINE], Bounds())
+    assert breach.startswith("polite")
 
 
 def test_a_process_that_keeps_and_works_is_seen_to_do_so() -> None:
@@ -256,7 +285,7 @@ def test_a_process_that_keeps_and_works_is_seen_to_do_so() -> None:
 
 
 def test_every_front_has_its_bounds_and_every_bound_its_probe() -> None:
-    assert BOUNDS.keys() == TOLERATED.keys() == {front.name for front in FRONTS}
+    assert USUAL.keys() == BOUNDS.keys() == TOLERATED.keys() == {front.name for front in FRONTS}
     assert all(each.keys() <= PROBES.keys() for each in BOUNDS.values())
     assert PROBES.keys() >= NATIVE_ONLY
     assert all(each <= MALFORMED.keys() for each in TOLERATED.values())

@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use crate::room::{Breadth, Lack, Room, SMALL};
 use crate::settings::{Kind, Refusal, Settings};
 use crate::stats::Tier;
 use crate::transport::{Meter, Transport};
+use crate::turns::Turn;
 use crate::upkeep::{Upkeep, Verdict};
 
 /// How often calls that were cancelled are looked for, while others come.
@@ -66,6 +67,10 @@ pub struct Connection {
     inbox: Vec<Delivery>,
     alarms: Alarms,
     upkeep: Upkeep,
+    meter: Rc<RefCell<Meter>>,
+    turn: Turn,
+    /// Something was answered on it: until then it comes last.
+    has_answered: bool,
     is_ending: bool,
     /// Calls that were answered in this round.
     answered: u32,
@@ -86,7 +91,7 @@ impl Connection {
         let (seat, upkeep, parking) = {
             let mut shared = engine.borrow_mut();
             let parking = Budget::new(shared.settings.buffered_bytes / PARKED_PART);
-            (shared.sit(), Upkeep::new(&shared.settings, meter, h2.ping_pong(), Instant::now()), parking)
+            (shared.sit(), Upkeep::new(&shared.settings, Rc::clone(&meter), h2.ping_pong(), Instant::now()), parking)
         };
         Self {
             h2,
@@ -105,6 +110,9 @@ impl Connection {
             inbox: Vec::new(),
             alarms: Alarms::new(upkeep.next()),
             upkeep,
+            meter,
+            turn: Turn::default(),
+            has_answered: false,
             is_ending: false,
             answered: 0,
             now: Instant::now(),
@@ -114,6 +122,10 @@ impl Connection {
 
     fn poll_rounds(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let shared = Rc::clone(&self.engine);
+        if !self.has_answered || self.turn.is_awaited() {
+            ready!(self.turn.poll(cx, &mut shared.borrow_mut().turns));
+        }
+        self.meter.borrow_mut().begin_turn();
         for _ in 0..ROUNDS {
             let mut worked = false;
             self.now = Instant::now();
@@ -157,11 +169,16 @@ impl Connection {
             engine.hand_on();
             if !worked {
                 self.pass_on(&mut engine);
+                if self.meter.borrow().is_short() {
+                    let _ = self.turn.poll(cx, &mut engine.turns);
+                }
                 return Poll::Pending;
             }
         }
-        self.pass_on(&mut shared.borrow_mut());
-        cx.waker().wake_by_ref();
+        let mut engine = shared.borrow_mut();
+        self.pass_on(&mut engine);
+        // The rest when others have had their turn.
+        let _ = self.turn.poll(cx, &mut engine.turns);
         Poll::Pending
     }
 
@@ -544,6 +561,7 @@ impl Connection {
     /// Sends a client away that does nothing but keep us busy. Tells whether there is something to be written.
     fn calm(&mut self, now: Instant, engine: &mut Engine) -> bool {
         let answered = std::mem::take(&mut self.answered);
+        self.has_answered |= answered > 0;
         if self.upkeep.is_calm(answered, engine.settings.ping_interval, now) {
             return false;
         }

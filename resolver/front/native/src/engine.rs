@@ -23,6 +23,7 @@ use crate::room::{Answers, Reserve, SMALL};
 use crate::settings::{Kind, Refusal, Settings};
 use crate::stats::{Snapshot, Stats};
 use crate::tallies::Tallies;
+use crate::turns::Turns;
 
 /// What comes back to a call that waited.
 #[derive(Debug)]
@@ -120,6 +121,7 @@ pub struct Engine {
     pub connections: usize,
     /// Rings when the last connection has ended.
     pub emptied: Arc<Notify>,
+    pub turns: Turns,
     seats: Slab<SeatState>,
     seat_generation: u32,
     /// Connections whose calls wait until there is room for all, in the order in which they came.
@@ -152,6 +154,7 @@ impl Engine {
             peers: HashMap::new(),
             connections: 0,
             emptied: Arc::new(Notify::new()),
+            turns: Turns::default(),
             seats: Slab::new(),
             seat_generation: 0,
             waiting_for_room: VecDeque::new(),

@@ -34,6 +34,7 @@ mod tallies;
 mod thread;
 mod tls;
 mod transport;
+mod turns;
 mod upkeep;
 
 /// What is fuzzed: the crate in `fuzz/` is this one with an engine instead of Python. Its seeds are tests here.

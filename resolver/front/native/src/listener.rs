@@ -22,6 +22,7 @@ use crate::engine::{Ending, Engine};
 use crate::identity::identity;
 use crate::settings::Settings;
 use crate::transport::{Io, Meter, Transport, written};
+use crate::turns::{Last, turn};
 
 /// Connections that the kernel holds ready for us.
 const BACKLOG: i32 = 4_096;
@@ -110,6 +111,7 @@ pub async fn listen(listening: Listening, engine: Rc<RefCell<Engine>>) -> io::Re
                     Ok((stream, address)) => take_tcp(stream, address, &engine),
                     Err(_) => sleep(PAUSE).await,
                 }
+                turn(&engine).await;
             }
         }
         Listening::Unix(listener) => {
@@ -118,11 +120,13 @@ pub async fn listen(listening: Listening, engine: Rc<RefCell<Engine>>) -> io::Re
                 match listener.accept().await {
                     Ok((stream, _)) => {
                         if let Some(place) = Place::take(&engine, None) {
-                            spawn_local(serve(Io::Unix(stream), "unix:".to_owned(), None, place));
+                            let served = serve(Io::Unix(stream), "unix:".to_owned(), None, place);
+                            spawn_local(Last::new(served, Rc::clone(&engine)));
                         }
                     }
                     Err(_) => sleep(PAUSE).await,
                 }
+                turn(&engine).await;
             }
         }
     }
@@ -140,7 +144,7 @@ fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>
     }
     let written = written(address.ip(), address.port());
     let config = engine.borrow().tls.clone();
-    spawn_local(async move {
+    let served = async move {
         let Some(config) = config else { return serve(Io::Tcp(stream), written, None, place).await };
         // In a box of its own, as everything that is over once the connection serves: what is idle keeps no room for it.
         match Box::pin(timeout(HANDSHAKES, TlsAcceptor::from(config).accept(stream))).await {
@@ -151,7 +155,8 @@ fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>
             }
             _ => place.engine.borrow_mut().stats.handshakes_failed += 1,
         }
-    });
+    };
+    spawn_local(Last::new(served, Rc::clone(engine)));
 }
 
 async fn serve(io: Io, address: String, identity: Option<Vec<u8>>, place: Place) {

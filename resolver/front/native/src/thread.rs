@@ -7,18 +7,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustls::ServerConfig;
-use tokio::runtime::Builder;
-use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::{AbortHandle, spawn_local};
 use tokio::time::timeout;
 
 use crate::crossing::Crossing;
 use crate::engine::{Drain, Ending, Engine};
 use crate::listener::{Listening, listen};
 use crate::settings::Settings;
+use crate::turns;
 
 /// What connections may take to notice that they are closed.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -30,21 +32,30 @@ pub fn start(
     listening: Listening,
     tls: Option<Arc<ServerConfig>>,
 ) -> io::Result<JoinHandle<()>> {
-    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
-    std::thread::Builder::new().name("topnode-front".to_owned()).spawn(move || {
+    let (built, is_built) = channel();
+    let thread = std::thread::Builder::new().name("topnode-front".to_owned()).spawn(move || {
+        // Here, as it never leaves its thread.
+        let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
+        {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(built.send(error)),
+        };
+        drop(built);
         let run = move || {
             let engine = Engine::new(settings, crossing, tls, Instant::now());
-            LocalSet::new().block_on(&runtime, run(Rc::new(RefCell::new(engine)), listening));
+            runtime.block_on(run(Rc::new(RefCell::new(engine)), listening));
         };
         if catch_unwind(AssertUnwindSafe(run)).is_err() {
             std::process::abort();
         }
-    })
+    })?;
+    is_built.recv().map_or(Ok(thread), Err)
 }
 
 async fn run(engine: Rc<RefCell<Engine>>, listening: Listening) {
     let crossing = Arc::clone(&engine.borrow().crossing);
     engine.borrow_mut().catch_up();
+    spawn_local(vital(turns::call(Rc::clone(&engine))));
     let listening = listen(listening, Rc::clone(&engine));
     let listener = spawn_local(vital(async { listening.await.expect("a socket that listens can be waited for") }));
     let listener = listener.abort_handle();

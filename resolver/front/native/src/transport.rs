@@ -65,7 +65,16 @@ pub struct Meter {
     pub resets: u32,
     /// Bytes of answers that the socket took: of frames that have begun to go, all.
     pub gone: u64,
+    /// What may still be read and written in this turn.
+    readable: usize,
+    writable: usize,
+    is_short: bool,
 }
+
+/// What a connection reads in one turn, and what it writes: a few dozen calls, and an answer or two that are large. Of
+/// what is read last there may be a buffer more.
+const READ_A_TURN: usize = 16 * 1024;
+const WRITTEN_A_TURN: usize = 256 * 1024;
 
 const PREFACE: usize = 24;
 const DATA: u8 = 0;
@@ -78,11 +87,33 @@ const ACK: u8 = 1;
 impl Meter {
     fn new() -> Self {
         let (inwards, outwards) = (Frames::behind(PREFACE), Frames::behind(0));
-        Self { inwards, outwards, octets: 0, pings: 0, settings: 0, resets: 0, gone: 0 }
+        Self {
+            inwards,
+            outwards,
+            octets: 0,
+            pings: 0,
+            settings: 0,
+            resets: 0,
+            gone: 0,
+            readable: READ_A_TURN,
+            writable: WRITTEN_A_TURN,
+            is_short: false,
+        }
+    }
+
+    /// Lets as much be read and written as is one turn's.
+    pub fn begin_turn(&mut self) {
+        (self.readable, self.writable, self.is_short) = (READ_A_TURN, WRITTEN_A_TURN, false);
+    }
+
+    /// Tells whether there was more to be read or written than one turn's: nobody is woken for that.
+    pub fn is_short(&self) -> bool {
+        self.is_short
     }
 
     fn came(&mut self, octets: &[u8]) {
         self.octets += octets.len() as u64;
+        self.readable = self.readable.saturating_sub(octets.len());
         let Self { inwards, pings, settings, resets, .. } = self;
         inwards.pass(octets, |kind, flags, _| match kind {
             PING if flags & ACK == 0 => *pings += 1,
@@ -93,6 +124,7 @@ impl Meter {
     }
 
     fn went(&mut self, octets: &[u8]) {
+        self.writable = self.writable.saturating_sub(octets.len());
         let Self { outwards, gone, .. } = self;
         outwards.pass(octets, |kind, _, length| {
             if matches!(kind, DATA | HEADERS) {
@@ -128,6 +160,10 @@ impl AsyncRead for Io {
 impl AsyncRead for Transport {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.meter.borrow().readable == 0 {
+            this.meter.borrow_mut().is_short = true;
+            return Poll::Pending;
+        }
         let before = into.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, into))?;
         this.meter.borrow_mut().came(&into.filled()[before..]);
@@ -138,6 +174,10 @@ impl AsyncRead for Transport {
 impl AsyncWrite for Transport {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.meter.borrow().writable == 0 {
+            this.meter.borrow_mut().is_short = true;
+            return Poll::Pending;
+        }
         let length = ready!(match &mut this.io {
             Io::Tcp(stream) => Pin::new(stream).poll_write(cx, octets),
             Io::Tls(stream) => Pin::new(stream).poll_write(cx, octets),

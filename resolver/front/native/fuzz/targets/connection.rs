@@ -29,7 +29,7 @@ use crate::listener::http2;
 use crate::request::IDENTIFIER_BYTES;
 use crate::settings::{HEALTH_PATH, Kind, Method, Refusals, Settings};
 use crate::stats::Snapshot;
-use crate::transport::{Io, Transport};
+use crate::transport::{Io, Meter, Transport};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const PATHS: [(&str, Kind); 5] = [
@@ -110,6 +110,24 @@ async fn play(mut tape: Tape<'_>) {
     stage.end().await;
 }
 
+/// What connections share, and how Python talks to it.
+fn shared() -> (Rc<RefCell<Engine>>, Arc<Crossing>) {
+    let crossing = Arc::new(Crossing::new(Budget::new(settings().buffered_bytes)).expect("a pipe"));
+    crossing.tell(Command::CurrentUntil(Instant::now() + LONG));
+    crossing.tell(Command::SetHealth([(String::new(), true), ("t.L".to_owned(), false)].into()));
+    let engine = Engine::new(settings(), Arc::clone(&crossing), None, Instant::now());
+    (Rc::new(RefCell::new(engine)), crossing)
+}
+
+/// The two ends of a connection, the client's first.
+fn sockets() -> (Socket, Socket) {
+    let (client, server) = Socket::pair().expect("two sockets");
+    for end in [&client, &server] {
+        end.set_nonblocking(true).expect("a socket that does not wait");
+    }
+    (client, server)
+}
+
 /// A connection, its client and its Python.
 struct Stage {
     engine: Rc<RefCell<Engine>>,
@@ -127,17 +145,10 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let crossing = Arc::new(Crossing::new(Budget::new(settings().buffered_bytes)).expect("a pipe"));
-        crossing.tell(Command::CurrentUntil(Instant::now() + LONG));
-        crossing.tell(Command::SetHealth([(String::new(), true), ("t.L".to_owned(), false)].into()));
-        let engine = Engine::new(settings(), Arc::clone(&crossing), None, Instant::now());
-        let engine = Rc::new(RefCell::new(engine));
-        let (client, server) = Socket::pair().expect("two sockets");
-        for end in [&client, &server] {
-            end.set_nonblocking(true).expect("a socket that does not wait");
-        }
+        let (engine, crossing) = shared();
+        let (client, server) = sockets();
         Self {
-            served: Some(Box::pin(serve(server, Rc::clone(&engine)))),
+            served: Some(Box::pin(served(server, &engine).0)),
             engine,
             crossing,
             client,
@@ -190,11 +201,7 @@ impl Stage {
 
     /// Sends a frame with the next turn.
     fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let [_, length @ ..] = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
-        self.unsent.extend_from_slice(&length);
-        self.unsent.extend_from_slice(&[kind, flags]);
-        self.unsent.extend_from_slice(&stream.to_be_bytes());
-        self.unsent.extend_from_slice(payload);
+        put_frame(&mut self.unsent, kind, flags, stream, payload);
     }
 
     /// A call that is mostly in order.
@@ -280,9 +287,11 @@ impl Stage {
         }
         // As the front's thread does when its bell rings.
         self.engine.borrow_mut().catch_up();
-        for _ in 0..2 {
+        // Whoever comes last lines up first.
+        for _ in 0..3 {
             // Time for the runtime to see what has come.
             tokio::task::yield_now().await;
+            self.engine.borrow_mut().turns.call();
             let Some(served) = &mut self.served else { break };
             if std::future::poll_fn(|cx| Poll::Ready(served.as_mut().poll(cx))).await.is_ready() {
                 self.served = None;
@@ -323,14 +332,18 @@ impl Stage {
     }
 }
 
-/// What the listener does with a connection.
-async fn serve(server: Socket, engine: Rc<RefCell<Engine>>) {
+/// What the listener does with a connection, and the meter of that.
+fn served(server: Socket, engine: &Rc<RefCell<Engine>>) -> (impl Future<Output = ()> + use<>, Rc<RefCell<Meter>>) {
     let stream = UnixStream::from_std(server).expect("a socket of this runtime");
     let (transport, meter) = Transport::new(Io::Unix(stream));
-    if let Ok(h2) = http2(&settings()).handshake(transport).await {
-        let peer = Arc::new(Peer { address: "unix:".to_owned(), identity: None });
-        Contained::new(Connection::new(h2, meter, engine, peer)).await;
-    }
+    let (engine, beside) = (Rc::clone(engine), Rc::clone(&meter));
+    let work = async move {
+        if let Ok(h2) = http2(&settings()).handshake(transport).await {
+            let peer = Arc::new(Peer { address: "unix:".to_owned(), identity: None });
+            Contained::new(Connection::new(h2, meter, engine, peer)).await;
+        }
+    };
+    (work, beside)
 }
 
 /// What the client heard: frames, and which streams are over.
@@ -361,6 +374,14 @@ impl Heard {
         }
         self.octets.drain(..at);
     }
+}
+
+fn put_frame(into: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    let [_, length @ ..] = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+    into.extend_from_slice(&length);
+    into.extend_from_slice(&[kind, flags]);
+    into.extend_from_slice(&stream.to_be_bytes());
+    into.extend_from_slice(payload);
 }
 
 /// Writes a header as a literal that is not indexed (RFC 7541 section 6.2.2).
@@ -414,4 +435,114 @@ fn said(question: &Question, kind: u8, body: &[u8], room: &Budget) -> Said {
     let frames: Vec<_> = frames.collect();
     let octets = frames.iter().map(|(_, frame)| frame.wire.len()).sum();
     room.charge(octets).map_or(Said::TooMuch(octets), |charge| Said::Frames(frames, charge))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::LocalOptions;
+    use tokio::task::{spawn_local, yield_now};
+
+    use super::*;
+    use crate::turns;
+
+    const PRIORITY: u8 = 2;
+    const FLOODS: usize = 6;
+
+    /// What a connection reads in one turn at most.
+    const TURN: u64 = 24 * 1024;
+
+    /// For a busy machine; an idle one takes a hundredth of it.
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// A client of its own, on a thread that serves as the front's does.
+    struct Client {
+        socket: Socket,
+        meter: Rc<RefCell<Meter>>,
+        heard: Heard,
+        calls: u32,
+    }
+
+    impl Client {
+        fn new(engine: &Rc<RefCell<Engine>>) -> Self {
+            let (client, server) = sockets();
+            let (work, meter) = served(server, engine);
+            drop(spawn_local(work));
+            let mut begun = PREFACE.to_vec();
+            put_frame(&mut begun, SETTINGS, 0, 0, b"");
+            (&client).write_all(&begun).expect("room for a preface");
+            Self { socket: client, meter, heard: Heard::default(), calls: 0 }
+        }
+
+        /// Asks how the node is, and gives the number of the stream.
+        fn ask(&mut self) -> u32 {
+            let stream = 2 * self.calls + 1;
+            self.calls += 1;
+            let mut call = Vec::new();
+            let mut block = Vec::new();
+            for (name, value) in
+                [(":method", "POST"), (":scheme", "http"), (":path", HEALTH_PATH), ("content-type", "application/grpc")]
+            {
+                put_header(&mut block, name, value.as_bytes());
+            }
+            put_frame(&mut call, HEADERS, END_HEADERS, stream, &block);
+            put_frame(&mut call, DATA, END_STREAM, stream, &[0; 5]);
+            (&self.socket).write_all(&call).expect("room for a call");
+            stream
+        }
+
+        async fn answered(&mut self, stream: u32) {
+            while !self.heard.over.contains(&stream) {
+                yield_now().await;
+                self.heard.listen(&self.socket);
+            }
+        }
+
+        /// Says which streams depend on which, as long as there is room; gives the number of octets.
+        fn flood(&self) -> u64 {
+            let mut frames = Vec::new();
+            for stream in (1..2_000).step_by(2) {
+                put_frame(&mut frames, PRIORITY, 0, stream, &[0, 0, 0, 0, 16]);
+            }
+            let mut sent = 0;
+            while let Ok(octets) = (&self.socket).write(&frames[sent % frames.len()..]) {
+                sent += octets;
+            }
+            sent as u64
+        }
+
+        fn read(&self) -> u64 {
+            self.meter.borrow().octets
+        }
+    }
+
+    #[test]
+    fn while_many_flood_others_are_answered_after_a_turn_of_each_and_no_flood_is_left_for_ever() {
+        let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default());
+        let played = async {
+            let (engine, _crossing) = shared();
+            engine.borrow_mut().catch_up();
+            drop(spawn_local(turns::call(Rc::clone(&engine))));
+            let mut polite = Client::new(&engine);
+            let first = polite.ask();
+            polite.answered(first).await;
+            let floods: Vec<Client> = (0..FLOODS).map(|_| Client::new(&engine)).collect();
+            while floods.iter().any(|each| each.read() == 0) {
+                yield_now().await;
+            }
+            let sent: Vec<u64> = floods.iter().map(|each| each.read() + each.flood()).collect();
+            assert!(sent.iter().all(|&octets| octets > 4 * TURN), "there is much to be read of each");
+
+            let next = polite.ask();
+            polite.answered(next).await;
+            let read: u64 = floods.iter().map(Client::read).sum();
+            assert!(read <= FLOODS as u64 * TURN, "{read} octets of a flood were read first");
+
+            while floods.iter().zip(&sent).any(|(each, &sent)| each.read() < sent) {
+                let next = polite.ask();
+                polite.answered(next).await;
+            }
+        };
+        let in_time = runtime.expect("a runtime").block_on(async { tokio::time::timeout(SOON, played).await });
+        in_time.expect("everybody has their turn");
+    }
 }
