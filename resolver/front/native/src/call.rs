@@ -11,7 +11,7 @@ use http::HeaderMap;
 use crate::cache::Part;
 use crate::crossing::Token;
 use crate::engine::Repeat;
-use crate::framing::{Budget, Charge, Encoding, Gathering, unpacked};
+use crate::framing::{Budget, Charge, Encoding, Gathering, Packed};
 use crate::room::Breadth;
 use crate::settings::Refusal;
 
@@ -81,17 +81,24 @@ impl Stage {
 pub struct Arriving {
     pub body: RecvStream,
     pub gathering: Gathering,
+    /// It is all there, and compressed.
+    pub packed: Option<Box<Packed>>,
 }
 
 impl Arriving {
-    /// Reads what there is of the message; `None`: the caller has gone.
+    /// Reads what there is of the message; `None`: the caller has gone. Of what is compressed as much is unpacked as may
+    /// be now.
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
         encoding: Encoding,
         most: usize,
         budget: &Budget,
+        unpackable: &mut usize,
     ) -> Poll<Option<Result<Bytes, Refusal>>> {
+        if let Some(packed) = &mut self.packed {
+            return packed.unpack(unpackable, most, budget).map_or(Poll::Pending, |message| Poll::Ready(Some(message)));
+        }
         while !self.body.is_end_stream() {
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(piece)) => {
@@ -108,8 +115,18 @@ impl Arriving {
                 None => break,
             }
         }
-        let inbound = std::mem::take(&mut self.gathering).end();
-        Poll::Ready(Some(inbound.and_then(|inbound| unpacked(inbound, encoding, most))))
+        let mut packed = match std::mem::take(&mut self.gathering).end() {
+            Ok(inbound) if inbound.is_compressed => match Packed::new(inbound.octets, encoding) {
+                Ok(packed) => packed,
+                Err(refusal) => return Poll::Ready(Some(Err(refusal))),
+            },
+            plain => return Poll::Ready(Some(plain.map(|inbound| inbound.octets))),
+        };
+        if let Some(message) = packed.unpack(unpackable, most, budget) {
+            return Poll::Ready(Some(message));
+        }
+        self.packed = Some(packed.kept());
+        Poll::Pending
     }
 }
 

@@ -41,6 +41,9 @@ const SWEPT_EVERY: Duration = Duration::from_millis(250);
 /// Rounds of one connection before others have their turn.
 const ROUNDS: usize = 16;
 
+/// What is unpacked of compressed messages in one turn.
+const UNPACKED_A_TURN: usize = 64 * 1024;
+
 /// An answer of this size is handed over at once, whatever the client has room for: there is one at most for each of
 /// its calls. A larger one goes as the client takes it.
 pub const AT_ONCE: usize = 16 * 1024;
@@ -69,6 +72,8 @@ pub struct Connection {
     upkeep: Upkeep,
     meter: Rc<RefCell<Meter>>,
     turn: Turn,
+    /// What may still be unpacked in this turn.
+    unpackable: usize,
     /// Something was answered on it: until then it comes last.
     has_answered: bool,
     is_ending: bool,
@@ -112,6 +117,7 @@ impl Connection {
             upkeep,
             meter,
             turn: Turn::default(),
+            unpackable: 0,
             has_answered: false,
             is_ending: false,
             answered: 0,
@@ -126,6 +132,7 @@ impl Connection {
             ready!(self.turn.poll(cx, &mut shared.borrow_mut().turns));
         }
         self.meter.borrow_mut().begin_turn();
+        self.unpackable = UNPACKED_A_TURN;
         for _ in 0..ROUNDS {
             let mut worked = false;
             self.now = Instant::now();
@@ -169,7 +176,7 @@ impl Connection {
             engine.hand_on();
             if !worked {
                 self.pass_on(&mut engine);
-                if self.meter.borrow().is_short() {
+                if self.unpackable == 0 || self.meter.borrow().is_short() {
                     let _ = self.turn.poll(cx, &mut engine.turns);
                 }
                 return Poll::Pending;
@@ -224,7 +231,8 @@ impl Connection {
         if has_bad_timeout {
             return self.refuse(call, Refusal::MalformedTimeout, engine);
         }
-        self.arrivals.push((call, Arriving { body: request.into_body(), gathering: Gathering::default() }));
+        self.arrivals
+            .push((call, Arriving { body: request.into_body(), gathering: Gathering::default(), packed: None }));
     }
 
     /// Reads the messages of calls, and answers or asks what is all there. Tells whether anything was done.
@@ -242,7 +250,9 @@ impl Connection {
                 self.arriving.swap_remove(at);
                 continue;
             };
-            let Poll::Ready(message) = arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget) else {
+            let Poll::Ready(message) =
+                arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget, &mut self.unpackable)
+            else {
                 at += 1;
                 continue;
             };
@@ -253,7 +263,7 @@ impl Connection {
         }
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for (call, mut arriving) in arrivals.drain(..) {
-            match arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget) {
+            match arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget, &mut self.unpackable) {
                 Poll::Ready(message) => {
                     worked = true;
                     self.arrived(call, message, engine, now);

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::buf::Reader;
 use bytes::{Buf, Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 
@@ -159,25 +160,54 @@ impl Encoding {
     }
 }
 
-/// Gives a message's own bytes: a small compressed message can be a very large one, and is refused like that.
-pub fn unpacked(inbound: Inbound, encoding: Encoding, most: usize) -> Result<Bytes, Refusal> {
-    if !inbound.is_compressed {
-        return Ok(inbound.octets);
+/// A compressed message. A small one can be a very large one: it is unpacked a piece at a time, and what is too large is
+/// refused once that is seen.
+pub struct Packed {
+    decoder: GzDecoder<Reader<Bytes>>,
+    octets: Vec<u8>,
+    charge: Option<Charge>,
+}
+
+impl Packed {
+    pub fn new(octets: Bytes, encoding: Encoding) -> Result<Self, Refusal> {
+        match encoding {
+            // gRPC: a compressed message without an encoding is an error of the caller.
+            Encoding::Identity => Err(Refusal::MalformedFrame),
+            Encoding::Unknown => Err(Refusal::Compressed),
+            Encoding::Gzip => Ok(Self { decoder: GzDecoder::new(octets.reader()), octets: Vec::new(), charge: None }),
+        }
     }
-    match encoding {
-        // gRPC: a compressed message without an encoding is an error of the caller.
-        Encoding::Identity => return Err(Refusal::MalformedFrame),
-        Encoding::Unknown => return Err(Refusal::Compressed),
-        Encoding::Gzip => {}
+
+    /// Unpacks as much as there is room for in `now`, of which that is taken. `None`: there is more.
+    pub fn unpack(&mut self, now: &mut usize, most: usize, budget: &Budget) -> Option<Result<Bytes, Refusal>> {
+        let bound = (*now).min(most + 1 - self.octets.len());
+        let came = (&mut self.decoder).take(bound as u64).read_to_end(&mut self.octets);
+        match came {
+            Ok(_) if self.octets.len() > most => Some(Err(Refusal::TooLarge)),
+            Ok(came) if came == bound => {
+                *now -= came;
+                self.charge = None;
+                self.charge = budget.charge(self.octets.len() + self.rest().len());
+                if self.charge.is_some() { None } else { Some(Err(Refusal::Busy)) }
+            }
+            // What stands behind would be lost: it is no message, as with grpcio.
+            Ok(came) if self.rest().is_empty() => {
+                *now -= came;
+                Some(Ok(std::mem::take(&mut self.octets).into()))
+            }
+            _ => Some(Err(Refusal::MalformedFrame)),
+        }
     }
-    let mut octets = Vec::new();
-    let mut packed = &inbound.octets[..];
-    let bound = most as u64 + 1;
-    match GzDecoder::new(&mut packed).take(bound).read_to_end(&mut octets) {
-        Ok(length) if length > most => Err(Refusal::TooLarge),
-        // What stands behind would be lost: it is no message, as with grpcio.
-        Ok(_) if packed.is_empty() => Ok(octets.into()),
-        _ => Err(Refusal::MalformedFrame),
+
+    /// Has it wait, in a copy: a small message would keep everything that was read together with it.
+    pub fn kept(mut self) -> Box<Self> {
+        let rest = self.decoder.get_mut().get_mut();
+        *rest = Bytes::copy_from_slice(rest);
+        Box::new(self)
+    }
+
+    fn rest(&self) -> &Bytes {
+        self.decoder.get_ref().get_ref()
     }
 }
 
@@ -245,24 +275,51 @@ mod tests {
         encoder.finish().expect("a vector takes everything")
     }
 
-    fn inbound(octets: Vec<u8>) -> Inbound {
-        Inbound { is_compressed: true, octets: octets.into() }
+    /// Unpacks a message of at most 64 bytes, 7 at a time.
+    fn unpacked(octets: Vec<u8>, encoding: Encoding) -> Result<Bytes, Refusal> {
+        let budget = Budget::new(1_024);
+        let mut packed = Packed::new(octets.into(), encoding)?;
+        loop {
+            if let Some(message) = packed.unpack(&mut 7, 64, &budget) {
+                return message;
+            }
+        }
     }
 
     #[test]
     fn compressed_messages_are_bounded_by_what_they_hold() {
-        assert_eq!(unpacked(inbound(pack(b"abc")), Encoding::Gzip, 64), Ok(Bytes::from_static(b"abc")));
-        assert_eq!(unpacked(inbound(pack(&[0; 65])), Encoding::Gzip, 64), Err(Refusal::TooLarge));
-        assert_eq!(unpacked(inbound(pack(b"abc")), Encoding::Unknown, 64), Err(Refusal::Compressed));
-        assert_eq!(unpacked(inbound(pack(b"abc")), Encoding::Identity, 64), Err(Refusal::MalformedFrame));
-        assert_eq!(unpacked(inbound(b"abc".to_vec()), Encoding::Gzip, 64), Err(Refusal::MalformedFrame));
+        assert_eq!(unpacked(pack(b"abc"), Encoding::Gzip), Ok(Bytes::from_static(b"abc")));
+        assert_eq!(unpacked(pack(&[0; 65]), Encoding::Gzip), Err(Refusal::TooLarge));
+        assert_eq!(unpacked(pack(b"abc"), Encoding::Unknown), Err(Refusal::Compressed));
+        assert_eq!(unpacked(pack(b"abc"), Encoding::Identity), Err(Refusal::MalformedFrame));
+        assert_eq!(unpacked(b"abc".to_vec(), Encoding::Gzip), Err(Refusal::MalformedFrame));
+    }
+
+    #[test]
+    fn what_is_half_unpacked_is_counted_until_it_is_whole() {
+        let file = pack(&[7; 60]);
+        let budget = Budget::new(60 + file.len());
+        let mut packed =
+            Packed::new(file.clone().into(), Encoding::Gzip).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert_eq!(packed.unpack(&mut 0, 64, &budget), None);
+        assert!((1..=file.len()).contains(&budget.taken()), "also what waits");
+        let mut packed = packed.kept();
+        let mut now = 50;
+        assert_eq!(packed.unpack(&mut now, 64, &budget), None);
+        assert_eq!(now, 0);
+        assert!((50..50 + file.len()).contains(&budget.taken()));
+        assert_eq!(packed.unpack(&mut 50, 64, &Budget::new(0)), Some(Ok(vec![7; 60].into())));
+        drop(packed);
+        assert_eq!(budget.taken(), 0);
+        let mut packed = Packed::new(file.into(), Encoding::Gzip).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+        assert_eq!(packed.unpack(&mut 50, 64, &Budget::new(49)), Some(Err(Refusal::Busy)));
     }
 
     #[test]
     fn nothing_stands_behind_what_is_compressed() {
         for behind in [&pack(b"def")[..], b"\0"] {
             let octets = [&pack(b"abc")[..], behind].concat();
-            assert_eq!(unpacked(inbound(octets), Encoding::Gzip, 64), Err(Refusal::MalformedFrame));
+            assert_eq!(unpacked(octets, Encoding::Gzip), Err(Refusal::MalformedFrame));
         }
     }
 }

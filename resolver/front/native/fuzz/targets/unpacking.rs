@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, Crc};
 
 use super::Tape;
-use crate::framing::{Encoding, Inbound, unpacked};
+use crate::framing::{Budget, Encoding, Packed};
 use crate::settings::Refusal;
 
 /// A gzip member's head without anything that may be left out (RFC 1952).
@@ -45,12 +45,10 @@ fn any_file(file: &[u8], most: usize) {
     if wide.is_ok() {
         assert_eq!(read(&[file, b"\0"].concat(), WIDE), Err(Refusal::MalformedFrame), "a byte more");
     }
-    // What is not compressed stays as it is, and only gzip is unpacked.
-    let plain = Inbound { is_compressed: false, octets: Bytes::copy_from_slice(file) };
-    assert_eq!(unpacked(plain, Encoding::Gzip, 0).as_deref(), Ok(file));
+    // Only gzip is unpacked.
     for (encoding, refusal) in [(Encoding::Identity, Refusal::MalformedFrame), (Encoding::Unknown, Refusal::Compressed)]
     {
-        assert_eq!(unpacked(compressed(file), encoding, WIDE), Err(refusal));
+        assert_eq!(Packed::new(Bytes::copy_from_slice(file), encoding).err(), Some(refusal));
     }
 }
 
@@ -83,9 +81,16 @@ fn packed_and_unpacked(message: &[u8], most: usize) {
 }
 
 fn read(file: &[u8], most: usize) -> Result<Bytes, Refusal> {
-    unpacked(compressed(file), Encoding::Gzip, most)
-}
-
-fn compressed(file: &[u8]) -> Inbound {
-    Inbound { is_compressed: true, octets: Bytes::copy_from_slice(file) }
+    let budget = Budget::new(WIDE);
+    // In pieces of one size and of another.
+    let [first, second] = [1 + most, 17].map(|step| {
+        let mut packed = Packed::new(Bytes::copy_from_slice(file), Encoding::Gzip)?;
+        loop {
+            if let Some(message) = packed.unpack(&mut step.clone(), most, &budget) {
+                return message;
+            }
+        }
+    });
+    assert_eq!(first, second);
+    first
 }
