@@ -71,10 +71,7 @@ BOUNDS: Final[Mapping[str, Mapping[str, Bounds]]] = {
         # Some 10 KiB for each of 10,000 connections, and it ends none of them before its handshake's two minutes.
         "silent_connections": Bounds(mebibytes=192, cpu=6),
     },
-    NATIVE.name: {
-        # Python is handed such requests whole, as many as `native.buffered` holds.
-        "packed_flood": Bounds(mebibytes=128, slack=0.1),
-    },
+    NATIVE.name: {},
 }
 """The same by front and probe, where it is not the usual."""
 

@@ -107,7 +107,7 @@ class Front:
         """Give the descriptor that is readable exactly while questions wait."""
 
     def take(self, limit: int) -> list[Taken]:
-        """Take up to so many questions, without waiting. Those whose time is over are left out."""
+        """Take up to so many questions, fewer where they are large, without waiting. Late ones are left out."""
 
     def answer(self, replies: Sequence[Reply]) -> None:
         """Reply. A token whose time is over or that is not known is ignored.

@@ -18,6 +18,9 @@ use crate::framing::{Budget, Charge};
 use crate::stats::Snapshot;
 use crate::tallies::Counted;
 
+/// Python takes no more than this of whole messages at once, or one: while it copies them nobody else is answered by it.
+const LARGE: usize = 256 * 1024;
+
 /// A flight as Python knows it.
 pub type Token = u64;
 
@@ -34,6 +37,16 @@ pub enum Body {
     Whole(Bytes),
     /// Identifiers, each with its position in the request, and the options that say how far to go.
     Identifiers(Vec<(u32, Bytes)>, Bytes),
+}
+
+impl Body {
+    /// What a whole message has: identifiers are small, and bounded in number.
+    fn octets(&self) -> usize {
+        match self {
+            Self::Whole(octets) => octets.len(),
+            Self::Identifiers(..) => 0,
+        }
+    }
 }
 
 /// A question for Python.
@@ -126,16 +139,21 @@ impl Crossing {
         }
     }
 
-    /// Takes up to so many questions. Those whose time is over are not worth an answer: their flights are abandoned.
+    /// Takes up to so many questions, and no more once those are large. Those whose time is over are not worth an answer:
+    /// their flights are abandoned.
     pub fn take(&self, limit: usize, now: Instant) -> Vec<Question> {
         let mut taken = Vec::new();
         let mut late = Vec::new();
+        let mut octets = 0;
         {
             let mut held = locked(&self.questions);
-            while taken.len() < limit {
+            while taken.len() < limit && octets < LARGE {
                 match held.waiting.pop_front() {
                     Some(question) if question.due <= now => late.push(question.token),
-                    Some(question) => taken.push(question),
+                    Some(question) => {
+                        octets += question.body.octets();
+                        taken.push(question);
+                    }
                     None => break,
                 }
             }
@@ -187,6 +205,19 @@ mod tests {
             peer: Arc::new(Peer { address: String::new(), identity: None }),
             metadata: Vec::new(),
         }
+    }
+
+    #[test]
+    fn large_questions_are_taken_a_few_at_a_time() {
+        let crossing = Crossing::new(Budget::new(0)).expect("a pipe");
+        let now = Instant::now();
+        let large = |token| Question {
+            body: Body::Whole(Bytes::from(vec![0; LARGE / 2])),
+            ..question(token, now + Duration::from_secs(1))
+        };
+        crossing.ask(&mut (1..=5).map(large).collect());
+        let counts: Vec<usize> = (0..4).map(|_| crossing.take(100, now).len()).collect();
+        assert_eq!(counts, [2, 2, 1, 0]);
     }
 
     #[test]

@@ -160,26 +160,41 @@ impl Encoding {
     }
 }
 
+/// What a compressed message may hold whatever its size, and beyond that how many times its size: identifiers do not pack
+/// better. What does costs its sender next to nothing, and everybody else a large message.
+const UNPACKED: usize = 64 * 1024;
+const UNPACKED_TIMES: usize = 100;
+
 /// A compressed message. A small one can be a very large one: it is unpacked a piece at a time, and what is too large is
 /// refused once that is seen.
 pub struct Packed {
     decoder: GzDecoder<Reader<Bytes>>,
     octets: Vec<u8>,
+    most: usize,
     charge: Option<Charge>,
 }
 
 impl Packed {
+    /// Tells how much a file of this size may hold.
+    pub fn most_of(packed: usize) -> usize {
+        UNPACKED.max(UNPACKED_TIMES * packed)
+    }
+
     pub fn new(octets: Bytes, encoding: Encoding) -> Result<Self, Refusal> {
         match encoding {
             // gRPC: a compressed message without an encoding is an error of the caller.
             Encoding::Identity => Err(Refusal::MalformedFrame),
             Encoding::Unknown => Err(Refusal::Compressed),
-            Encoding::Gzip => Ok(Self { decoder: GzDecoder::new(octets.reader()), octets: Vec::new(), charge: None }),
+            Encoding::Gzip => {
+                let most = Self::most_of(octets.len());
+                Ok(Self { decoder: GzDecoder::new(octets.reader()), octets: Vec::new(), most, charge: None })
+            }
         }
     }
 
     /// Unpacks as much as there is room for in `now`, of which that is taken. `None`: there is more.
     pub fn unpack(&mut self, now: &mut usize, most: usize, budget: &Budget) -> Option<Result<Bytes, Refusal>> {
+        let most = most.min(self.most);
         let bound = (*now).min(most + 1 - self.octets.len());
         let came = (&mut self.decoder).take(bound as u64).read_to_end(&mut self.octets);
         match came {
@@ -313,6 +328,19 @@ mod tests {
         assert_eq!(budget.taken(), 0);
         let mut packed = Packed::new(file.into(), Encoding::Gzip).unwrap_or_else(|refusal| panic!("{refusal:?}"));
         assert_eq!(packed.unpack(&mut 50, 64, &Budget::new(49)), Some(Err(Refusal::Busy)));
+    }
+
+    #[test]
+    fn what_packs_as_nothing_honest_does_is_refused() {
+        let unpacked = |octets: &[u8]| {
+            let mut packed = Packed::new(pack(octets).into(), Encoding::Gzip)?;
+            packed.unpack(&mut (8 << 20), 4 << 20, &Budget::new(8 << 20)).expect("all of it")
+        };
+        assert!(unpacked(&[0; UNPACKED]).is_ok());
+        assert_eq!(unpacked(&[0; UNPACKED + 1]), Err(Refusal::TooLarge));
+        let numbered: Vec<u8> =
+            (0..200_000).flat_map(|number| format!("\n\x1088.111.1/{number:06}").into_bytes()).collect();
+        assert_eq!(unpacked(&numbered), Ok(numbered.clone().into()));
     }
 
     #[test]

@@ -58,10 +58,11 @@ fn any_stream(stream: &[u8], most: usize) {
     let mut message = Vec::new();
     let mut decoder = DeflateDecoder::new(&mut reader).take(WIDE as u64 + 1);
     let is_whole = decoder.read_to_end(&mut message).is_ok();
-    if !is_whole || message.len() > WIDE {
+    let used = stream.len() - reader.len();
+    if !is_whole || message.len() > WIDE.min(Packed::most_of(HEAD.len() + used + 8)) {
         return any_file(&[&HEAD, stream].concat(), most);
     }
-    let used = &stream[..stream.len() - reader.len()];
+    let used = &stream[..used];
     let mut sum = Crc::new();
     sum.update(&message);
     let file = [&HEAD, used, &sum.sum().to_le_bytes(), &sum.amount().to_le_bytes()].concat();
