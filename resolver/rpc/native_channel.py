@@ -42,7 +42,6 @@ _TCP_KEEPALIVE: Final = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (
 Beside = list[tuple[str, bytes]]
 """Metadata behind a response."""
 
-
 Ended = tuple[int, bytes, str, Beside, bool]
 """How a call ended: gRPC code, response, text, metadata behind it, and whether it may be made again."""
 
@@ -126,10 +125,17 @@ class NativeChannel:
             raise _given_up() from None
 
     async def _connect(self) -> "_Connection":
+        connection = _Connection(
+            self._authority, self._loop, self._monotonic, is_tls=self._tls is not None, lost=self._lost
+        )
         try:
             async with asyncio.timeout(CONNECTING):
-                _, connection = await self._loop.create_connection(
-                    self._protocol, self._host, self._port, ssl=self._tls, server_hostname=self._tls_name or None
+                await self._loop.create_connection(
+                    lambda: connection,
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._tls_name or None,
                 )
         except (OSError, TimeoutError) as error:
             self._why = f"Failed to connect to {self._host}:{self._port}: {error or 'it took too long'}."
@@ -139,14 +145,10 @@ class NativeChannel:
         finally:
             self._connecting = None
         self._rest = _REST_MIN
-        self._connection = connection
-        return connection
-
-    def _protocol(self) -> "_Connection":
-        connection = _Connection(
-            self._authority, self._loop, self._monotonic, is_tls=self._tls is not None, lost=self._lost
-        )
-        self._open.add(connection)
+        # One that is lost already tells its first caller so.
+        if not connection.is_lost:
+            self._open.add(connection)
+            self._connection = connection
         return connection
 
     def _leave(self, connection: "_Connection") -> None:
@@ -181,7 +183,7 @@ class _Connection(asyncio.Protocol):
         self._tell_lost = lost
         self._transport: asyncio.Transport | None = None
         self._waiting: dict[int, asyncio.Future[Ended]] = {}
-        self._is_left = self._is_given_up = False
+        self._is_left = self.is_lost = False
         self._due: dict[int, float] = {}
         self._expires_at = math.inf
         self._expiring: asyncio.TimerHandle | None = None
@@ -225,7 +227,6 @@ class _Connection(asyncio.Protocol):
 
     def give_up(self) -> None:
         """End it at once."""
-        self._is_given_up = True
         if self._transport:
             self._transport.abort()
         self._fail()
@@ -251,6 +252,7 @@ class _Connection(asyncio.Protocol):
         for timer in (self._looking, self._expiring):
             if timer:
                 timer.cancel()
+        self.is_lost = True
         self._client.end()
         self._go_on()
         self._fail()

@@ -171,6 +171,15 @@ async def test_a_call_that_the_server_may_have_seen_is_not_made_again() -> None:
     assert len(calls) == 3
 
 
+async def test_a_server_that_ends_each_connection_at_once_is_not_waited_for() -> None:
+    async def serving(connection: Served) -> None:
+        await connection.close()
+
+    async with served(serving) as channel:
+        for _ in range(3):
+            assert (await refused(channel)).reason is Reason.NODE_UNREACHABLE
+
+
 async def test_what_stands_behind_a_response_comes_along() -> None:
     async def serving(connection: Served) -> None:
         connection.answer(
