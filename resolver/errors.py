@@ -149,7 +149,9 @@ class Reason(Enum):
         "Ask for the identifiers with this reason again, in a smaller batch.",
     )
     REQUEST_TOO_LARGE = Meaning(
-        Kind.RESOURCE_EXHAUSTED, "The request is larger than 4 MiB.", "Split it; GetNodeInfo tells the bound."
+        Kind.RESOURCE_EXHAUSTED,
+        "The request is larger than 4 MiB.",
+        "Split it; GetNodeInfo tells the bound. A packed one may hold 64 KiB, and else a hundred times its size.",
     )
     TOO_MANY_IN_FLIGHT = Meaning(
         Kind.RESOURCE_EXHAUSTED, "The node works on as much as it accepts at once.", "Retry after the stated time."
