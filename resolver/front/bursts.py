@@ -7,7 +7,7 @@ its connections and calls they came with: so a burst costs the chain what a batc
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from msgspec import Struct
 
@@ -142,17 +142,19 @@ class Bursts:
         self._do(partial(self._plain, group, questions, now), partial(self._apart, group, questions, now))
 
     def _do(self, work: Work, otherwise: Callable[[Exception], list[Reply]]) -> None:
-        task = asyncio.get_running_loop().create_task(self._answer(work, otherwise))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.add(asyncio.get_running_loop().create_task(self._answer(work, otherwise)))
 
     async def _answer(self, work: Work, otherwise: Callable[[Exception], list[Reply]]) -> None:
         """Answer what comes of the work; where it goes wrong, what is to be said then."""
         try:
-            replies = await work()
-        except Exception as error:  # noqa: BLE001 - the outermost: each call must be answered
-            replies = otherwise(error)
-        self._front.answer(replies)
+            try:
+                replies = await work()
+            except Exception as error:  # noqa: BLE001 - the outermost: each call must be answered
+                replies = otherwise(error)
+            self._front.answer(replies)
+        finally:
+            # By itself: to be told that it is done would cost the loop one more turn.
+            self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     def _asker(
         self, who: tuple[str, bytes], metadata: Sequence[tuple[str, bytes]], method: str, octets: bytes
