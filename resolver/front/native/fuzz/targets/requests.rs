@@ -40,7 +40,8 @@ fn any_message(message: &[u8], most: usize) {
     let way = match options {
         None => (head == message).then_some((&b""[..], false)),
         Some(options) => way(options).filter(|_| {
-            options.len() < 128 && message[head.len()..] == [&[OPTIONS as u8, options.len() as u8], options].concat()
+            let written = [&[OPTIONS as u8, options.len() as u8], options].concat();
+            options.len() < 128 && message.get(head.len()..) == Some(&written)
         }),
     };
     let read = |way: &Way| (&message[way.options.clone()], way.is_recursive);
