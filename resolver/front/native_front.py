@@ -29,12 +29,11 @@ from resolver.routes import RouteTable
 from resolver.rpc.calls import LATENCY_BUCKETS, Counted
 from resolver.rpc.errors import status_of
 from resolver.rpc.health import HEALTH_SERVICE, NO_SUCH_SERVICE
+from resolver.rpc.native_channel import MODULE
 from resolver.rpc.serving import MESSAGE_BYTES, ServingSettings
 from resolver.rpc.tls import WatchedFiles
 from resolver.trust.queries import QUERY_KEY, QueryVerifier
 from resolver.units import Duration, Size
-
-MODULE: Final = "topnode_front"
 
 TOLD_EVERY: Final = 0.1
 """Seconds between two times that the front is told how long what it keeps counts as fresh."""

@@ -126,6 +126,27 @@ async def test_values_are_cut_here_and_the_whole_answer_is_kept() -> None:
     assert len(two.child.asked) == 1
 
 
+async def test_what_breaks_a_rule_below_a_delegated_prefix_is_refused_and_no_child_is_asked() -> None:
+    """Alone, and beside what is asked and what is hosted here."""
+    network = Network()
+    network.at["88.1", 1] = child = SaidDriver()
+    top = await FederatedNode("top", network, {}, [Prefix("77", "top"), delegated("88.1")]).start()
+    odd = {
+        "88.1": Reason.IDENTIFIER_NO_SLASH,
+        "88.1/": Reason.IDENTIFIER_EMPTY_SUFFIX,
+        "88.1/" + "x" * 2_048: Reason.IDENTIFIER_TOO_LONG,
+        "88.1/\n": Reason.IDENTIFIER_CONTROL_CHARACTER,
+        "88..1/A": Reason.PREFIX_EMPTY_SEGMENT,
+    }
+    for identifier, reason in odd.items():
+        assert await top.answers(identifier) == [reason]
+    assert not child.asked
+    answers = await top.answers(*odd, "88.1/A", "77/A")
+    assert answers[: len(odd)] == list(odd.values())
+    assert [answer.outcome for answer in answers[len(odd) :] if isinstance(answer, Answer)] == [Outcome.ABSENT] * 2
+    assert [list(question.identifiers) for question in child.asked] == [[b"88.1/A"]]
+
+
 async def test_each_child_is_asked_once_with_its_part_and_one_failure_spoils_only_its_own() -> None:
     network, clock = Network(), SetClock()
     names = [f"88.{number}" for number in range(1, 26)]

@@ -79,6 +79,15 @@ def kind(request: pytest.FixtureRequest) -> Kind:
     return Kind(request.param)
 
 
+async def silent(_octets: bytes, _context: Any) -> bytes:
+    return b""
+
+
+async def late(_octets: bytes, _context: Any) -> bytes:
+    await asyncio.sleep(5)
+    return b""
+
+
 async def test_asks_for_recursion_with_the_path_and_leaves_answers_encoded(kind: Kind) -> None:
     requests = []
     answer = pb.Answer(outcome=pb.OUTCOME_FOUND, version=7)
@@ -155,11 +164,7 @@ async def test_what_cannot_be_read_is_refused(kind: Kind) -> None:
 
 
 async def test_a_child_that_is_late_or_not_there(kind: Kind) -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        await asyncio.sleep(5)
-        return b""
-
-    async with kind.child(answering) as port, kind.driver(port) as asked:
+    async with kind.child(late) as port, kind.driver(port) as asked:
         assert await reason_of(asked.ask(question(b"88.1/A", seconds=0.1))) is Reason.DEADLINE_SPENT
         assert await reason_of(asked.ask(question(b"88.1/A", seconds=-1))) is Reason.DEADLINE_SPENT
         assert await reason_of(asked.probe(0.1)) is Reason.DEADLINE_SPENT
@@ -170,11 +175,7 @@ async def test_a_child_that_is_late_or_not_there(kind: Kind) -> None:
 
 
 async def test_a_connection_that_is_closed_fails_its_calls_and_cancels_nobody(kind: Kind) -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        await asyncio.sleep(5)
-        return b""
-
-    async with kind.child(answering) as port, kind.driver(port) as asked:
+    async with kind.child(late) as port, kind.driver(port) as asked:
         waiting = asyncio.ensure_future(asked.ask(question(b"88.1/A")))
         await asyncio.sleep(0.1)
         await asked.close()
@@ -182,11 +183,7 @@ async def test_a_connection_that_is_closed_fails_its_calls_and_cancels_nobody(ki
 
 
 async def test_a_caller_that_is_cancelled_stays_cancelled(kind: Kind) -> None:
-    async def answering(_octets: bytes, _context: Any) -> bytes:
-        await asyncio.sleep(5)
-        return b""
-
-    async with kind.child(answering) as port, kind.driver(port) as asked:
+    async with kind.child(late) as port, kind.driver(port) as asked:
         waiting = asyncio.ensure_future(asked.ask(question(b"88.1/A")))
         await asyncio.sleep(0.1)
         waiting.cancel()
@@ -202,10 +199,6 @@ async def test_a_place_where_nobody_speaks_is_told_by_the_deadline(kind: Kind) -
             told = [await reason_of(asked.ask(question(b"88.1/A", seconds=0.1))) for _ in range(3)]
     assert told[0] is Reason.DEADLINE_SPENT
     assert set(told) <= {Reason.DEADLINE_SPENT, Reason.NODE_UNREACHABLE}
-
-
-async def silent(_octets: bytes, _context: Any) -> bytes:
-    return b""
 
 
 async def test_a_child_that_is_gone_is_told_of_at_once_and_asked_again_when_it_is_back(kind: Kind) -> None:
