@@ -45,6 +45,9 @@ Beside = list[tuple[str, bytes]]
 Ended = tuple[int, bytes, str, Beside, bool]
 """How a call ended: gRPC code, response, text, metadata behind it, and whether it may be made again."""
 
+_UNSEEN: Final[Ended] = (14, b"", "The connection was lost.", [], True)
+"""UNAVAILABLE, of a connection that is gone already."""
+
 
 class NativeChannel:
     """Makes calls to one server, over one connection at a time: made when a call needs it, anew when it was lost."""
@@ -144,6 +147,8 @@ class NativeChannel:
             raise Fault(Reason.NODE_UNREACHABLE, self._why) from None
         finally:
             self._connecting = None
+            if connection.is_new:
+                connection.give_up()
         self._rest = _REST_MIN
         # One that is lost already tells its first caller so.
         if not connection.is_lost:
@@ -177,7 +182,7 @@ class _Connection(asyncio.Protocol):
     ) -> None:
         module: Any = import_module(MODULE)
         # Answers stay half a mebibyte below this.
-        self._client = module.Client(authority, is_tls=is_tls, message_bytes=REQUEST_BYTES)
+        self._client: Any = module.Client(authority, is_tls=is_tls, message_bytes=REQUEST_BYTES)
         self._loop = loop
         self._monotonic = monotonic
         self._tell_lost = lost
@@ -189,6 +194,11 @@ class _Connection(asyncio.Protocol):
         self._expiring: asyncio.TimerHandle | None = None
         self._has_come = self._is_asked = False
         self._looking: asyncio.TimerHandle | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """Has it never been made?"""
+        return self._transport is None
 
     @property
     def waiting(self) -> list[asyncio.Future[Ended]]:
@@ -204,6 +214,8 @@ class _Connection(asyncio.Protocol):
         within = until - self._monotonic()
         if within <= 0:
             raise Fault(Reason.DEADLINE_SPENT)
+        if self._client is None:
+            return _UNSEEN
         token = self._client.call(path, message, within)
         waiting: asyncio.Future[Ended] = self._loop.create_future()
         self._waiting[token] = waiting
@@ -215,7 +227,7 @@ class _Connection(asyncio.Protocol):
             return await waiting
         finally:
             del self._due[token]
-            if self._waiting.pop(token, None):
+            if self._waiting.pop(token, None) and self._client is not None:
                 # It has not ended by itself.
                 self._client.cancel(token)
                 self._go_on()
@@ -230,6 +242,7 @@ class _Connection(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
         self._fail()
+        self._end()
 
     # --- what the event loop tells ---------------------------------------------------------------------------------
 
@@ -244,24 +257,25 @@ class _Connection(asyncio.Protocol):
         self._go_on()
 
     def data_received(self, data: bytes) -> None:
-        self._has_come = True
-        self._client.receive(data)
-        self._go_on()
+        if self._client is not None:
+            self._has_come = True
+            self._client.receive(data)
+            self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the session says it of each call
-        for timer in (self._looking, self._expiring):
-            if timer:
-                timer.cancel()
-        self.is_lost = True
-        self._client.end()
-        self._go_on()
+        if self._client is not None:
+            self._client.end()
+            self._go_on()
         self._fail()
+        self._end()
         self._tell_lost(self)
 
     # ---------------------------------------------------------------------------------------------------------------
 
     def _go_on(self) -> None:
         """Send what is to be sent, and tell those who wait how their calls ended."""
+        if self._client is None:
+            return
         unsent, ended = self._client.go_on()
         transport = self._transport
         if unsent and transport is not None and not transport.is_closing():
@@ -271,7 +285,11 @@ class _Connection(asyncio.Protocol):
             # Whoever was cancelled waits no more.
             if waiting is not None and not waiting.done():
                 waiting.set_result(tuple(end))
-        if transport is not None and (self._client.is_over or (self._is_left and not self._waiting)):
+        if (
+            transport is not None
+            and self._client is not None
+            and (self._client.is_over or (self._is_left and not self._waiting))
+        ):
             transport.close()
 
     def _look(self) -> None:
@@ -306,6 +324,13 @@ class _Connection(asyncio.Protocol):
         later = [until for until in self._due.values() if until > now]
         if later:
             self._expire_at(min(later))
+
+    def _end(self) -> None:
+        """Let the session go, here: it is of this thread, and a collector of garbage may run in any other."""
+        self.is_lost, self._client = True, None
+        for timer in (self._looking, self._expiring):
+            if timer:
+                timer.cancel()
 
     def _fail(self) -> None:
         for each in self._waiting.values():

@@ -4,9 +4,12 @@ What drivers promise over it stands in test_federation_drivers. Here the server 
 """
 
 import asyncio
+import gc
 import struct
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,8 @@ from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
 from resolver.rpc import native_channel
 from resolver.rpc.native_channel import NativeChannel
+from resolver.rpc.tls import ClientTls
+from tests.certificates import Authority
 from tests.services import hpack
 from tests.services.http2 import ACK, END_HEADERS, END_STREAM, Frame, Kind, frame, message, settings
 from tests.services.ports import free_ports
@@ -300,3 +305,27 @@ async def test_a_server_that_is_not_there_is_tried_again_after_a_rest() -> None:
     assert f"127.0.0.1:{port}" in told[0].detail
     assert told[1].detail == told[0].detail
     await gone.close()
+
+
+async def test_what_is_over_may_be_collected_by_any_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what TLS was not agreed upon for is."""
+
+    async def serving(_connection: Served) -> None:
+        """Never come to: there is no preface."""
+
+    raised: list[object] = []
+    tls = ClientTls(server_ca=Authority(tmp_path).path)
+    monkeypatch.setattr(sys, "unraisablehook", raised.append)
+    gc.disable()
+    try:
+        async with served(serving) as plain:
+            port = plain._port
+            secured = NativeChannel("127.0.0.1", port, SystemClock(), tls=tls, tls_name="child.example.org")
+            assert (await refused(secured, within=1)).reason in {Reason.NODE_UNREACHABLE, Reason.DEADLINE_SPENT}
+            await secured.close()
+            del secured
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(gc.collect)
+    finally:
+        gc.enable()
+    assert not raised
