@@ -21,7 +21,7 @@ from resolver.store.cassandra.settings import CassandraSettings
 from tests.conftest import own_mounts
 from tests.journeys.cassandra_child import made_commit, made_entry
 from tests.keyspaces import Keyspace
-from tests.services.rings import RunningRing, own_ring
+from tests.services.rings import RECKONED, RunningRing, own_ring
 
 pytestmark = [pytest.mark.needs("cassandra"), pytest.mark.needs("mount"), pytest.mark.timeout(400)]
 
@@ -75,6 +75,7 @@ async def test_a_full_disk_takes_its_node_out_of_the_ring_and_nothing_else(small
     size = await writer.commit(made_commit(1, 2))
     reads = Reads(keyspace)
     reading = asyncio.create_task(reads.run())
+    await asyncio.sleep(RECKONED)
 
     small.shell(f"cat /dev/zero > {small.ring.place(FULL)}/ballast")
     began = size

@@ -23,7 +23,7 @@ from resolver.store.cassandra.session import Session
 from resolver.store.cassandra.settings import CassandraSettings
 from resolver.store.cassandra.statements import PUT_RECORD, WATERMARK
 from resolver.units import Duration
-from tests.services.rings import RunningRing
+from tests.services.rings import RECKONED, RunningRing
 from tests.stores import writes
 
 pytestmark = [pytest.mark.needs("cassandra"), pytest.mark.timeout(400)]
@@ -32,13 +32,6 @@ KEYS: Final = [b"88.1/%04d" % number for number in range(1_000)]
 CALLERS: Final = 16
 WORST: Final = 1.0
 """Seconds that a call may take while a node is lost."""
-
-RECKONED: Final = 7
-"""Seconds after which a node surely knows of a table that it has read when to ask another replica.
-
-It reckons that every `read_request_timeout`, 5 s in such a ring, from the reads that it has coordinated; without any
-it waits for half of that, longer than a lookup does: what it asks of a node that was just lost is not answered.
-"""
 
 
 @pytest.fixture

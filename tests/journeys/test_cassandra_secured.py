@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cassandra import Unauthorized
+from cassandra.cluster import NoHostAvailable
 from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
@@ -15,6 +16,7 @@ from resolver.store.cassandra.migrating import migrate
 from resolver.store.cassandra.settings import CassandraSettings, CassandraTls
 from resolver.store.cassandra.writer import CassandraWriter
 from tests.certificates import Authority
+from tests.running_node import wait_until
 from tests.services.rings import own_ring
 from tests.small_store import put
 from tests.stores import write
@@ -74,11 +76,23 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CassandraSett
                 server_ca=authority.path, certificate=client.certificate, key=client.key, server_name=SERVER
             ),
         )
-        cluster, session = connect(replace(made, user="cassandra", password_file=str(first)))
+        operators = replace(made, user="cassandra", password_file=str(first))
+        # The role that they begin with is made by a node that serves already.
+        wait_until(lambda: _lets_in(operators), 60)
+        cluster, session = connect(operators)
         for statement in ROLE:
             session.execute(statement)
         cluster.shutdown()
         yield made
+
+
+def _lets_in(settings: CassandraSettings) -> bool:
+    try:
+        cluster, _ = connect(settings)
+    except NoHostAvailable:
+        return False
+    cluster.shutdown()
+    return True
 
 
 async def refusal(settings: CassandraSettings) -> Fault:
