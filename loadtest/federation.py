@@ -2,8 +2,8 @@
 
 A top node and a node that hosts the prefixes of 25 children run as real processes on one core, what asks them on the
 others. Everything is measured with the fronts that there are by default; what recursion adds, between grpcio fronts
-too. What is compared is measured in turns, and medians over the rounds are given. Children that are far away are the
-same node behind a proxy that is late.
+too. What is compared is measured in turns, and medians over the rounds are given. Children that are away are the same
+node behind a proxy that is late.
 """
 
 import argparse
@@ -55,6 +55,9 @@ RECORDS: Final = 400
 
 LATE: Final = 0.01
 """Seconds that answers of a child far away take longer."""
+
+AWAY: Final = 0.001
+"""The same of a child on another machine of the same region."""
 
 ROUNDS: Final = 7
 WARMING: Final = 1
@@ -144,31 +147,39 @@ async def _hop(folder: Path, figures: Figures, front: str, enabled: str) -> None
 
     Nobody has asked before for what is asked: where somebody has, the top node asks nobody. That is what the child's
     own cache saves beside it, when a top node that is to forget asks for the same again.
+
+    The promise is of a child on another machine. On the top node's own core it is at no distance at all, and takes
+    its caches: between grpcio fronts a hop keeps the bound there too; what it is between native ones, whose round
+    trip is shorter, stands beside.
     """
     own, below = ([f"{prefix}/BRK-{number:09d}" for number in range(NEW)] for prefix in (HOSTED, CHILD))
     await workload.build_store_of(folder / "child", _records_of(below), _hosted([CHILD]), node="child")
-    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child", TOPNODE_NATIVE__ENABLED=enabled) as child:
-        port = child.native or child.resolver
-        routes = [*_hosted([HOSTED]), _delegation(CHILD, port)]
-        await workload.build_store_of(folder / "top", _records_of(own), routes, node="top")
-        settings = {"TOPNODE_NATIVE__ENABLED": enabled}
-        with servers.node(folder / "top", workers=1, **settings) as top, on_generator_cores():
-            hop = _Hop(Loop(port, child.pids["worker-0"], connections=1), _loop_of(top), own, below)
-            await hop.compare(figures, f"recursion adds, of a child's round trip, between {front} fronts")
+    native = {"TOPNODE_NATIVE__ENABLED": enabled}
+    with servers.node(folder / "child", workers=1, TOPNODE_NODE="child", **native) as child:
+        async with _late(child.native or child.resolver, AWAY) as away:
+            for name, port in (("near", child.native or child.resolver), ("away", away)):
+                routes = [*_hosted([HOSTED]), _delegation(CHILD, port)]
+                await workload.build_store_of(folder / name, _records_of(own), routes, node="top")
+                with servers.node(folder / name, workers=1, **native) as top, on_generator_cores():
+                    hop = _Hop(_loop_at(port, child), _loop_of(top), own, below)
+                    where = "on the same core" if name == "near" else "1 ms away"
+                    told = f"recursion adds, of a child's round trip, {where}, between {front} fronts"
+                    await hop.compare(figures, told, is_bar=name == "away" or front == "grpcio")
+                    await hop.close()
+        forgetful = {**native, "TOPNODE_FEDERATION__POSITIVE_FOR": "0s"}
+        with servers.node(folder / "near", workers=1, **forgetful) as top, on_generator_cores():
+            hop = _Hop(_loop_at(child.native or child.resolver, child), _loop_of(top), own[:RECORDS], below[:RECORDS])
+            told = f"the same on the same core, where the child answers from its cache, {front} fronts"
+            await hop.compare(figures, told, is_bar=False)
             await hop.close()
-        forgetful = {**settings, "TOPNODE_FEDERATION__POSITIVE_FOR": "0s"}
-        with servers.node(folder / "top", workers=1, **forgetful) as top, on_generator_cores():
-            hop = _Hop(
-                Loop(port, child.pids["worker-0"], connections=1), _loop_of(top), own[:RECORDS], below[:RECORDS]
-            )
-            await hop.compare(
-                figures, f"the same where the child answers from its cache, {front} fronts", is_bar=False
-            )
-            await hop.close()
+
+
+def _loop_at(port: int, node: servers.Node) -> Loop:
+    return Loop(port, node.pids["worker-0"], connections=1)
 
 
 def _loop_of(node: servers.Node) -> Loop:
-    return Loop(node.native or node.resolver, node.pids["worker-0"], connections=1)
+    return _loop_at(node.native or node.resolver, node)
 
 
 class _Hop:
