@@ -27,10 +27,15 @@ from resolver.trust.queries import QUERY_KEY, QueryVerifier
 TAKEN_AT_ONCE: Final = 1_024
 """Requests that one look takes."""
 
-Frame = tuple[bytes, int, bytes, int, int, int, bytes, bool]
-"""A framed answer; for how many milliseconds it may be kept (0: not) and under which canonical key; its outcome; the
-journal index, and the sequence of route changes, as of which it was read; its counting tag; whether it is this node's
+TOKEN_BYTES: Final = 8
+
+Frame = tuple[bytes, int, float, int, int, bytes, bytes, bool]
+"""Of an answer what a front must know to give it and to keep it, as `Ready` has it: frame, outcome, until when it may
+be kept, generation, journal index as of which it was read, counting tag, canonical key, and whether it is this node's
 own word."""
+
+State = tuple[float, int, int]
+"""As of when answers are given: the moment, the generation of the routes, and the sequence of their changes."""
 
 Reply = tuple[int, int, bytes | list[tuple[int, Frame]], str, list[tuple[str, bytes]]]
 """Token, gRPC code, the response or a frame for each position that was wanted, message, trailing metadata."""
@@ -40,14 +45,35 @@ Taken = tuple[int, int, bytes | list[tuple[int, bytes]], int, str, bytes | None,
 milliseconds that are left, peer, proven identity, metadata, and the options that say how far to go for identifiers
 (empty: the usual ones)."""
 
+Run = tuple[bytes, int, list[bytes], int, str, bytes | None, bytes]
+"""Of plain questions of one connection for one identifier each: tokens, eight bytes each, number of the method,
+identifiers, the most milliseconds that are left, peer, proven identity, and options."""
 
 Plain = tuple[int, int, Sequence[tuple[int, bytes]], int]
-"""Of a plain question what is needed to answer it: token, number of the method, the identifiers that are wanted with
+"""Of a plain batch what is needed to answer it: token, number of the method, the identifiers that are wanted with
 their positions, and the milliseconds that are left."""
-
 
 Group = tuple[Asker, bytes]
 """Whose plain questions are put together: who asks, and how far to go (options as they came)."""
+
+
+class Singles(Struct):
+    """Plain questions for one identifier each, put together: their method, tokens as in runs, and until when."""
+
+    number: int
+    tokens: bytes
+    identifiers: list[bytes]
+    until: float
+
+    def alone(self) -> "Iterator[Singles]":
+        """Give each of them by itself."""
+        for place, identifier in enumerate(self.identifiers):
+            tokens = self.tokens[place * TOKEN_BYTES : (place + 1) * TOKEN_BYTES]
+            yield Singles(self.number, tokens, [identifier], self.until)
+
+    def token(self, place: int) -> int:
+        """Give the token of one of them."""
+        return int.from_bytes(self.tokens[place * TOKEN_BYTES : (place + 1) * TOKEN_BYTES], "little")
 
 
 Work = Callable[[], Awaitable[list[Reply]]]
@@ -59,22 +85,21 @@ class Native(Protocol):
     def fileno(self) -> int:
         """Give the descriptor that is readable while requests wait."""
 
-    def take(self, limit: int) -> list[Taken]:
+    def take(self, limit: int) -> tuple[list[Taken], list[Run]]:
         """Take requests, without waiting for any."""
 
-    def answer(self, replies: Sequence[Reply]) -> None:
+    def answer(self, replies: Sequence[Reply], state: State) -> None:
         """Give answers."""
+
+    def answer_run(self, tokens: bytes, frames: list[Frame], state: State) -> list[int]:
+        """Give answers to runs, and tell at which places there are errors, which are not given."""
 
 
 class Served(Struct, frozen=True):
-    """A method of the front's table of paths: its name, and what answers a whole request of it.
-
-    `is_unary`: its plain requests want one identifier, and what goes wrong with that is the call's own fault.
-    """
+    """A method of the front's table of paths: its name, and what answers a whole request of it."""
 
     name: str
     answer: Answer
-    is_unary: bool = False
 
 
 class Bursts:
@@ -119,24 +144,38 @@ class Bursts:
     def _look(self) -> None:
         """Take what waits and begin to answer it: what one asker asks plainly together, the rest one by one."""
         now = self._monotonic()
+        others, runs = self._front.take(TAKEN_AT_ONCE)
+        singles: dict[tuple[Group, int], Singles] = {}
+        for tokens, number, identifiers, left, peer, identity, options in runs:
+            group = asker_at(peer, identity or b""), options
+            run, held = Singles(number, tokens, identifiers, now + left / 1_000), singles.get((group, number))
+            if held is None:
+                singles[group, number] = run
+            elif len(held.identifiers) + len(identifiers) > bounds.BATCH_IDENTIFIERS:
+                self._begin_singles(group, held)
+                singles[group, number] = run
+            else:
+                held.tokens += tokens
+                held.identifiers += identifiers
+                held.until = max(held.until, run.until)
+        for (group, _), run in singles.items():
+            self._begin_singles(group, run)
         plain: dict[Group, list[Plain]] = {}
-        some: list[Plain] = []
-        last: tuple[str, bytes | None, bytes] | None = None
-        for token, number, wanted, left, peer, identity, metadata, options in self._front.take(TAKEN_AT_ONCE):
+        for token, number, wanted, left, peer, identity, metadata, options in others:
             if isinstance(wanted, bytes):
                 method, call = self._methods[number], Call(now + left / 1_000, PUBLIC)
                 asker_of = partial(self._asker, (peer, identity or b""), metadata, method.name)
                 work = partial(self._whole, token, method, wanted, call, asker_of)
                 self._do(work, partial(_fault_of, token, method, call))
                 continue
-            if last != (peer, identity, options):
-                # What one connection asks stands together, and all connections of an asker go together.
-                last = peer, identity, options
-                some = plain.setdefault((asker_at(peer, identity or b""), options), [])
-            some.append((token, number, wanted, left))
+            group = asker_at(peer, identity or b""), options
+            plain.setdefault(group, []).append((token, number, wanted, left))
         for group, questions in plain.items():
             for together in _queries(questions):
                 self._begin_plain(group, together, now)
+
+    def _begin_singles(self, group: Group, run: Singles) -> None:
+        self._do(partial(self._singles, group, run), partial(self._singles_apart, group, run))
 
     def _begin_plain(self, group: Group, questions: Sequence[Plain], now: float) -> None:
         self._do(partial(self._plain, group, questions, now), partial(self._apart, group, questions, now))
@@ -151,7 +190,8 @@ class Bursts:
                 replies = await work()
             except Exception as error:  # noqa: BLE001 - the outermost: each call must be answered
                 replies = otherwise(error)
-            self._front.answer(replies)
+            if replies:
+                self._front.answer(replies, self._state())
         finally:
             # By itself: to be told that it is done would cost the loop one more turn.
             self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
@@ -178,8 +218,35 @@ class Bursts:
         said = await method.answer(octets, call)
         return [(token, 0, said, "", list(call.beside))]
 
+    async def _singles(self, group: Group, run: Singles) -> list[Reply]:
+        answers = await self._core.ready(run.identifiers, run.until, *group)
+        errors = self._front.answer_run(run.tokens, _frames(answers), self._state())
+        # The front counts what it passes on, and those are faults of the calls.
+        self._core.identifiers.by_outcome[FAULT] += len(errors)
+        return [_refused(run.token(place), _fault_in(answers[place])) for place in errors]
+
+    def _singles_apart(self, group: Group, run: Singles, error: Exception) -> list[Reply]:
+        """Ask anew for each of those that were refused together; one alone is refused."""
+        if len(run.identifiers) > 1:
+            for single in run.alone():
+                self._begin_singles(group, single)
+            return []
+        return [_refused(run.token(0), as_fault(self._methods[run.number].name, error))]
+
+    async def _plain(self, group: Group, questions: Sequence[Plain], now: float) -> list[Reply]:
+        wanted = [identifier for _, _, places, _ in questions for _, identifier in places]
+        left = max([left for _, _, _, left in questions])
+        answers = await self._core.ready(wanted, now + left / 1_000, *group)
+        frames = _frames(answers)
+        replies: list[Reply] = []
+        place = 0
+        for token, _, places, _ in questions:
+            part = slice(place, place := place + len(places))
+            replies.append((token, 0, _said(places, answers[part], frames[part]), "", []))
+        return replies
+
     def _apart(self, group: Group, questions: Sequence[Plain], now: float, error: Exception) -> list[Reply]:
-        """Ask anew for each of the questions that were refused together; one alone is refused."""
+        """Ask anew for each of the batches that were refused together; one alone is refused."""
         if len(questions) > 1:
             for question in questions:
                 self._begin_plain(group, (question,), now)
@@ -187,46 +254,8 @@ class Bursts:
         ((token, number, _, _),) = questions
         return [_refused(token, as_fault(self._methods[number].name, error))]
 
-    async def _plain(self, group: Group, questions: Sequence[Plain], now: float) -> list[Reply]:
-        wanted = [identifier for _, _, places, _ in questions for _, identifier in places]
-        left = max([left for _, _, _, left in questions])
-        answers = await self._core.ready(wanted, now + left / 1_000, *group)
-        frames = self._frames(answers)
-        if len(wanted) == len(questions) and FAULT not in [ready.outcome for ready in answers]:
-            # As nearly all are: each call wants one identifier, and gets it.
-            pairs = zip(questions, frames, strict=True)
-            return [(token, 0, [(places[0][0], frame)], "", []) for (token, _, places, _), frame in pairs]
-        replies: list[Reply] = []
-        place = 0
-        for token, number, places, _ in questions:
-            part = slice(place, place := place + len(places))
-            method = self._methods[number]
-            replies.append(_reply(token, method, places, answers[part], frames[part]))
-            if method.is_unary:
-                # The front counts what it passes on, and that is a fault of the call.
-                self._core.identifiers.by_outcome[FAULT] += answers[place - 1].outcome == FAULT
-        return replies
-
-    def _frames(self, answers: Sequence[Ready]) -> list[Frame]:
-        """Say of each answer whether the front may keep it: if nothing has changed since it was read."""
-        now, sequence, generation = self._monotonic(), self._sequence(), self._routes.generation
-        frames: list[Frame] = []
-        expires, left = 0.0, 0
-        for ready in answers:
-            if ready.expires is not expires:
-                # What was read together has one time.
-                expires = ready.expires
-                left = max(0, int((expires - now) * 1_000))
-            key = ready.key
-            # What is of the current generation has been compared already.
-            if left and key and (ready.generation == generation or self._is_of_epoch(key, ready.epoch)):
-                frames.append((ready.frame, left, key, ready.outcome, ready.as_of, sequence, ready.tag, ready.is_own))
-            else:
-                frames.append((ready.frame, 0, b"", ready.outcome, 0, 0, ready.tag, False))
-        return frames
-
-    def _is_of_epoch(self, key: bytes, epoch: int) -> bool:
-        return self._routes.scope(key.partition(b"/")[0]).epoch == epoch
+    def _state(self) -> State:
+        return self._monotonic(), self._routes.generation, self._sequence()
 
 
 def _queries(questions: Sequence[Plain]) -> Iterator[list[Plain]]:
@@ -244,23 +273,29 @@ def _queries(questions: Sequence[Plain]) -> Iterator[list[Plain]]:
         yield some
 
 
-def _reply(
-    token: int,
-    method: Served,
-    places: Sequence[tuple[int, bytes]],
-    answers: Sequence[Ready],
-    frames: Sequence[Frame],
-) -> Reply:
+def _frames(answers: Sequence[Ready]) -> list[Frame]:
+    # Whether each may be kept the front sees for itself: a branch here would cost as much as all the rest of it.
+    return [
+        (each.frame, each.outcome, each.expires, each.generation, each.as_of, each.tag, each.key, each.is_own)
+        for each in answers
+    ]
+
+
+def _said(
+    places: Sequence[tuple[int, bytes]], answers: Sequence[Ready], frames: Sequence[Frame]
+) -> list[tuple[int, Frame]]:
     said = []
     for (position, _), ready, frame in zip(places, answers, frames, strict=True):
-        if not isinstance(ready, Failed):
-            said.append((position, frame))
-        elif method.is_unary:
-            return _refused(token, ready.fault.anew(field="identifier"))
-        else:
+        if isinstance(ready, Failed):
             error = error_frame(ready.fault.anew(field=field_of(position)))
-            said.append((position, (error, 0, b"", ready.outcome, 0, 0, b"", False)))
-    return token, 0, said, "", []
+            said.append((position, (error, ready.outcome, 0.0, 0, 0, b"", b"", False)))
+        else:
+            said.append((position, frame))
+    return said
+
+
+def _fault_in(ready: Ready) -> Fault:
+    return cast("Failed", ready).fault.anew(field="identifier")
 
 
 def _fault_of(token: int, method: Served, call: Call, error: Exception) -> list[Reply]:

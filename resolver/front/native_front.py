@@ -137,7 +137,7 @@ class NativeFront:
         self._files = WatchedFiles(serving.tls) if serving.tls else None
         self._sequence = 0
         methods = (
-            Served("Resolve", core.resolve, is_unary=True),
+            Served("Resolve", core.resolve),
             Served("BatchResolve", core.batch_resolve),
             Served("ListHandles", core.list_handles),
             Served("GetNodeInfo", core.get_node_info),

@@ -29,7 +29,11 @@ def drifted(tree: Path) -> set[str]:
     different = {name for name, _ in _items(wanted) ^ _items(found)}
     of_packages = fuzzed["profile"]["release"].pop("package")
     assert set(of_packages) == {fuzzed["package"]["name"]}, "of these alone nothing is shared"
-    different |= {"release"} if built["profile"]["release"] != fuzzed["profile"]["release"] else set()
+    profiles = [manifest["profile"]["release"] for manifest in (built, fuzzed)]
+    for profile in profiles:
+        # How the last step is done changes nothing in those before it, and takes a minute for each program.
+        del profile["lto"]
+    different |= {"release"} if profiles[0] != profiles[1] else set()
     locked, fuzzed_locked = (_versions(tree / folder / "Cargo.lock", set(wanted)) for folder in (CRATE, FUZZED))
     return different | {name for name, _ in locked ^ fuzzed_locked}
 
@@ -51,7 +55,7 @@ def test_what_is_fuzzed_is_what_the_wheel_is_built_of() -> None:
     [
         (f"{CRATE}/Cargo.toml", 'slab = "0.4"', 'slab = "0.4"\nsmallvec = "1"', {"smallvec"}),
         (f"{FUZZED}/Cargo.toml", 'h2 = "0.4.20"', 'h2 = "0.4.19"', {"h2"}),
-        (f"{FUZZED}/Cargo.toml", 'lto = "thin"', 'lto = "fat"', {"release"}),
+        (f"{FUZZED}/Cargo.toml", "codegen-units = 1", "codegen-units = 2", {"release"}),
         (f"{FUZZED}/Cargo.lock", 'name = "h2"\nversion = "', 'name = "h2"\nversion = "1', {"h2"}),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from resolver.answer import ABSENT, FAULT, FOUND, Failed, Ready
 from resolver.clock import SystemClock
 from resolver.errors import Fault, Reason
-from resolver.front.bursts import Bursts, Reply, Served, Taken
+from resolver.front.bursts import TOKEN_BYTES, Bursts, Frame, Reply, Run, Served, State, Taken
 from resolver.front.core import Call, Core
 from resolver.query import Asker
 from resolver.routes import Hosting, Prefix, RouteTable
@@ -24,32 +24,47 @@ SEQUENCE = 7
 
 
 class Front:
-    """Hands on what a test puts there, all at once, and holds what is answered by token."""
+    """Hands on what a test puts there, all at once, and holds what is answered by token, and as of when."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
-        self._waiting: list[Taken] = []
+        self._waiting: list[Taken | Run] = []
         self.replies: dict[int, Reply] = {}
+        self.states: list[State] = []
 
     def close(self) -> None:
         os.close(self._reader)
         os.close(self._writer)
 
-    def hand_on(self, *taken: Taken) -> None:
+    def hand_on(self, *taken: Taken | Run) -> None:
         self._waiting += taken
         os.write(self._writer, b"!")
 
     def fileno(self) -> int:
         return self._reader
 
-    def take(self, limit: int) -> list[Taken]:
+    def take(self, limit: int) -> tuple[list[Taken], list[Run]]:
         os.read(self._reader, 1)
-        taken, self._waiting = self._waiting[:limit], self._waiting[limit:]
-        return taken
+        assert len(self._waiting) <= limit
+        taken, self._waiting = self._waiting, []
+        others = [each for each in taken if not isinstance(each[0], bytes)]
+        return others, cast("list[Run]", [each for each in taken if each not in others])
 
-    def answer(self, replies: Sequence[Reply]) -> None:
+    def answer(self, replies: Sequence[Reply], state: State) -> None:
+        assert replies
         assert not self.replies.keys() & {token for token, *_ in replies}
         self.replies |= {token: reply for token, *_ in replies for reply in replies if reply[0] == token}
+        self.states.append(state)
+
+    def answer_run(self, tokens: bytes, frames: list[Frame], state: State) -> list[int]:
+        firsts = range(0, len(tokens), TOKEN_BYTES)
+        numbers = [int.from_bytes(tokens[first : first + TOKEN_BYTES], "little") for first in firsts]
+        given: list[Reply] = [
+            (token, 0, [(0, each)], "", []) for token, each in zip(numbers, frames, strict=True) if each[1] != FAULT
+        ]
+        if given:
+            self.answer(given, state)
+        return [place for place, each in enumerate(frames) if each[1] == FAULT]
 
 
 class Answering:
@@ -94,18 +109,20 @@ class Site:
         self.bursts = Bursts(
             self.front,
             cast("Core", self.core),
-            (Served("Resolve", whole, is_unary=True), Served("BatchResolve", whole)),
+            (Served("Resolve", whole), Served("BatchResolve", whole)),
             signatures=QueryVerifier("88", NodeTable(), Operators([]), self.clock),
             routes=self.routes,
             sequence=lambda: SEQUENCE,
             clock=self.clock,
         )
 
-    async def answered(self, *taken: Taken) -> dict[int, Reply]:
+    async def answered(self, *taken: Taken | Run) -> dict[int, Reply]:
         """Hand these on in one burst, and give the replies when all are there."""
+        more = sum(len(each[0]) // TOKEN_BYTES if isinstance(each[0], bytes) else 1 for each in taken)
+        count = len(self.front.replies) + more
         self.front.hand_on(*taken)
         async with asyncio.timeout(10):
-            while len(self.front.replies) < len(taken):  # noqa: ASYNC110 - nobody tells when all are answered
+            while len(self.front.replies) < count:  # noqa: ASYNC110 - nobody tells when all are answered
                 await asyncio.sleep(0.001)
         return self.front.replies
 
@@ -119,15 +136,14 @@ async def site() -> AsyncIterator[Site]:
     site.front.close()
 
 
-def question(
-    token: int,
-    *identifiers: bytes,
-    port: int = 1,
-    address: str = "192.0.2.1",
-    method: int = ONE,
-    options: bytes = b"",
-) -> Taken:
-    return token, method, list(enumerate(identifiers)), 5_000, f"ipv4:{address}:{port}", None, [], options
+def batch(token: int, *identifiers: bytes, first: int = 0) -> Taken:
+    return token, BATCH, list(enumerate(identifiers, first)), 5_000, "ipv4:192.0.2.1:1", None, [], b""
+
+
+def question(first: int, *identifiers: bytes, port: int = 1, address: str = "192.0.2.1", options: bytes = b"") -> Run:
+    """Ask for each of these in a call of its own; their tokens count up."""
+    tokens = b"".join((first + more).to_bytes(TOKEN_BYTES, "little") for more in range(len(identifiers)))
+    return tokens, ONE, list(identifiers), 5_000, f"ipv4:{address}:{port}", None, options
 
 
 def frame(identifier: bytes) -> tuple[bytes, bytes]:
@@ -140,7 +156,7 @@ def told(reply: Reply) -> list[tuple[int, bytes, bytes]]:
     _, code, said, _, _ = reply
     assert code == 0
     assert isinstance(said, list)
-    return [(place, octets, key) for place, (octets, _, key, *_) in said]
+    return [(place, octets, key) for place, (octets, _, _, _, _, _, key, _) in said]
 
 
 async def test_all_connections_of_an_asker_are_one_query(site: Site) -> None:
@@ -174,73 +190,67 @@ async def test_what_goes_another_way_is_another_query(site: Site) -> None:
     assert sorted(replies) == [1, 2, 3, 4]
 
 
-async def test_a_batch_gets_its_own_places_among_single_lookups(site: Site) -> None:
-    batch: Taken = (2, BATCH, [(3, b"88/b"), (5, b"88/c")], 5_000, "ipv4:192.0.2.1:1", None, [], b"")
-    replies = await site.answered(question(1, b"88/a"), batch, question(3, b"88/d"))
-    assert site.core.asked == [([b"88/a", b"88/b", b"88/c", b"88/d"], Asker("192.0.2.1"))]
+async def test_batches_of_an_asker_are_one_query_and_each_gets_its_own_places(site: Site) -> None:
+    replies = await site.answered(question(1, b"88/a"), batch(2, b"88/b", b"88/c", first=3), batch(3, b"88/d"))
+    assert [identifiers for identifiers, _ in site.core.asked] == [[b"88/a"], [b"88/b", b"88/c", b"88/d"]]
     assert told(replies[1]) == [(0, *frame(b"88/a"))]
-    assert told(replies[2]) == [(3, *frame(b"88/b")), (5, *frame(b"88/c"))]
+    assert told(replies[2]) == [(3, *frame(b"88/b")), (4, *frame(b"88/c"))]
     assert told(replies[3]) == [(0, *frame(b"88/d"))]
 
 
 async def test_a_query_has_as_many_identifiers_as_it_may(site: Site) -> None:
     names = [b"88/%d" % number for number in range(600)]
-    await site.answered(
-        question(1, *names, method=BATCH), question(2, *names[:400], method=BATCH), question(3, b"88/a")
+    replies = await site.answered(batch(1, *names), batch(2, *names[:400]), batch(3, b"88/a"))
+    assert [len(identifiers) for identifiers, _ in site.core.asked] == [1_000, 1]
+    site.core.asked.clear()
+    replies = await site.answered(
+        question(1_000, *names), question(2_000, *names[:400], port=2), question(4, b"88/a")
     )
     assert [len(identifiers) for identifiers, _ in site.core.asked] == [1_000, 1]
+    assert told(replies[2_000]) == [(0, *frame(names[0]))]
 
 
 async def test_what_is_refused_together_is_asked_apart(site: Site) -> None:
     site.core.refused = {b"88/b"}
-    replies = await site.answered(question(1, b"88/a"), question(2, b"88/b"), question(3, b"88/c"))
-    assert [identifiers for identifiers, _ in site.core.asked] == [
-        [b"88/a", b"88/b", b"88/c"],
-        [b"88/a"],
-        [b"88/b"],
-        [b"88/c"],
-    ]
+    names = [b"88/a", b"88/b", b"88/c"]
+    replies = await site.answered(question(1, *names))
+    assert [identifiers for identifiers, _ in site.core.asked] == [names, *([name] for name in names)]
     assert told(replies[1]) == [(0, *frame(b"88/a"))]
     assert replies[2][1] == 8
     assert told(replies[3]) == [(0, *frame(b"88/c"))]
+    site.core.asked.clear()
+    replies = await site.answered(*(batch(4 + place, name) for place, name in enumerate(names)))
+    assert [identifiers for identifiers, _ in site.core.asked] == [names, *([name] for name in names)]
+    assert [replies[token][1] for token in (4, 5, 6)] == [0, 8, 0]
 
 
 async def test_a_fault_is_the_calls_own_and_in_a_batch_stands_in_its_place(site: Site) -> None:
     site.core.answers[b"88/b"] = Failed(fault=Fault(Reason.IDENTIFIER_EMPTY))
-    replies = await site.answered(
-        question(1, b"88/a"), question(2, b"88/b"), question(3, b"88/a", b"88/b", method=BATCH)
-    )
+    replies = await site.answered(question(1, b"88/a", b"88/b"), batch(3, b"88/a", b"88/b"))
     assert told(replies[1]) == [(0, *frame(b"88/a"))]
     assert replies[2][1] == 3
-    ((_, *first), (place, _, key)) = told(replies[3])
-    assert tuple(first) == frame(b"88/a")
+    ((_, *found), (place, _, key)) = told(replies[3])
+    assert tuple(found) == frame(b"88/a")
     assert (place, key) == (1, b"")
     assert site.core.identifiers.by_outcome[FAULT] == 1
 
 
-async def test_what_is_answered_is_kept_as_long_as_nothing_has_changed(site: Site) -> None:
-    """By its generation, or where the routes have changed since, by its epoch; and only what has a key and a time."""
-    found, scope = site.core.found, site.routes.scope(b"88")
-    now = site.clock.monotonic()
-    site.core.answers = {
-        b"88/current": found(b"88/current", generation=site.routes.generation, epoch=99),
-        b"88/compared": found(b"88/compared", generation=0, epoch=scope.epoch),
-        b"88/changed": found(b"88/changed", generation=0, epoch=scope.epoch - 1),
-        b"88/over": found(b"88/over", generation=site.routes.generation, expires=now - 1),
-        b"88/nowhere": found(b"88/nowhere", generation=site.routes.generation, key=b""),
-        b"88/absent": Ready(
-            b"absent", ABSENT, now + 1_000, scope.epoch, site.routes.generation, 5, b"-88", b"88/ABSENT", is_own=True
-        ),
-    }
-    replies = await site.answered(question(1, *site.core.answers, method=BATCH))
-    said = replies[1][2]
-    assert isinstance(said, list)
-    assert {octets: (key, *rest) for _, (octets, keep, key, *rest) in said if keep} == {
-        b"found 88/current": (b"88/CURRENT", FOUND, 5, SEQUENCE, b"+88", False),
-        b"found 88/compared": (b"88/COMPARED", FOUND, 5, SEQUENCE, b"+88", False),
-        b"absent": (b"88/ABSENT", ABSENT, 5, SEQUENCE, b"-88", True),
-    }
-    assert all(900_000 < keep <= 1_000_000 for _, (_, keep, *_) in said if keep)
+async def test_the_front_is_told_what_it_must_know_to_keep_an_answer(site: Site) -> None:
+    """Of each what the chain says of it, and for all as of when it is said."""
+    found, before = site.core.found(b"88/a"), site.clock.monotonic()
+    absent = Ready(b"absent", ABSENT, before + 9, 3, 4, 5, b"-88", b"88/ABSENT", is_own=True)
+    site.core.answers = {b"88/absent": absent}
+    replies = await site.answered(batch(1, b"88/a", b"88/absent"), question(2, b"88/absent"))
+    told_of_absent = (b"absent", ABSENT, before + 9, 4, 5, b"-88", b"88/ABSENT", True)
+    assert replies[1][2] == [
+        (0, (b"found 88/a", FOUND, found.expires, 2, 5, b"+88", b"88/A", False)),
+        (1, told_of_absent),
+    ]
+    assert replies[2][2] == [(0, told_of_absent)]
+    assert len(site.front.states) == 2
+    for now, generation, sequence in site.front.states:
+        assert before <= now <= site.clock.monotonic()
+        assert (generation, sequence) == (site.routes.generation, SEQUENCE)
 
 
 async def test_a_whole_request_is_answered_by_itself(site: Site) -> None:

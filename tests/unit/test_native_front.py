@@ -65,6 +65,11 @@ ONWARD: Final = b"\x12\x0b\x18\x03\x3a\x07\x0a\x03top\x10\x02"
 """Options that say how far to go: the last one as a node asks those below it."""
 
 MEBI: Final = 1 << 20
+NOW: Final = 7_000.0
+GENERATION: Final = 3
+STATE: Final = (NOW, GENERATION, 1)
+"""As of when Python answers here."""
+
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 PING: Final = bytes.fromhex("000008060000000000") + bytes(8)
 
@@ -88,13 +93,15 @@ def answer_of(identifier: bytes) -> bytes:
 def frame_of(
     identifier: bytes,
     *,
-    keep: int = 60_000,
+    keep: float = 60,
     as_of: int = 1,
-    sequence: int = 1,
     outcome: int = 1,
+    generation: int = GENERATION,
     is_own: bool = False,
 ) -> Any:
-    return field(answer_of(identifier)), keep, identifier.upper(), outcome, as_of, sequence, b"+88", is_own
+    """Say an answer; `keep` is for how many seconds it may be kept, at a moment that never passes here."""
+    expires = NOW + keep if keep else 0.0
+    return field(answer_of(identifier)), outcome, expires, generation, as_of, b"+88", identifier.upper(), is_own
 
 
 def made(**settings: Any) -> Any:
@@ -108,6 +115,7 @@ class Site:
     def __init__(self, **changes: Any) -> None:
         self.front = made(**SETTINGS | changes)
         self.asked: list[Question] = []
+        self.runs: list[Any] = []
         self.reply: Callable[[Question], Reply | None] = self.answered
         self.frame: Callable[[bytes], Any] = frame_of
         self._over = threading.Event()
@@ -135,10 +143,19 @@ class Site:
         while not self._over.is_set():
             if not select.select([self.front.fileno()], [], [], 0.02)[0]:
                 continue
-            questions = self.front.take(100)
+            questions, runs = self.front.take(100)
+            self.runs += runs
+            questions += [question for run in runs for question in singly(run)]
             self.asked += questions
             replies = [reply for question in questions if (reply := self.reply(question))]
-            self.front.answer(replies)
+            self.front.answer(replies, STATE)
+
+
+def singly(run: Any) -> Iterator[Question]:
+    """Give the questions of a run in the shape of all others."""
+    tokens, path, identifiers, left, peer, identity, options = run
+    for (token,), identifier in zip(struct.iter_unpack("<Q", tokens), identifiers, strict=True):
+        yield token, path, [(0, identifier)], left, peer, identity, [], options
 
 
 @contextlib.contextmanager
@@ -218,7 +235,7 @@ def test_equal_questions_share_one_flight_and_a_shorter_deadline_ends_alone(site
     assert hasty.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     until(lambda: site.front.stats()["waiting"] == 3)
     assert len(site.asked) == 1
-    site.front.answer([site.answered(site.asked[0])])
+    site.front.answer([site.answered(site.asked[0])], STATE)
     assert [each.result() for each in calls] == [answer_of(b"88.1/a")] * 3
     stats = site.front.stats()
     assert (stats["flights"], stats["waiting"], stats["joined"]) == (0, 0, 3)
@@ -233,6 +250,51 @@ def test_a_flight_has_its_own_time_and_a_request_its_callers(site: Site, caller:
     assert 1_500 < left <= 2_000
     assert 0 < other[3] <= 500
     assert peer.startswith("ipv4:127.0.0.1:")
+
+
+def test_calls_of_a_connection_are_a_run_and_errors_in_it_are_replied_to_apart(site: Site, caller: Caller) -> None:
+    site.reply = lambda _: None
+    names = [b"88.1/a", b"88.1/b", b"88.1/c"]
+    calls = [caller.later(ONE, field(name)) for name in names]
+    until(lambda: sum(len(identifiers) for _, _, identifiers, *_ in site.runs) == 3)
+    for tokens, path, identifiers, left, peer, identity, options in site.runs:
+        assert len(tokens) == 8 * len(identifiers)
+        assert (path, identity, options) == (0, None, b"")
+        assert 1_500 < left <= 2_000
+        assert peer.startswith("ipv4:127.0.0.1:")
+        frames = [frame_of(name, outcome=0 if name == names[1] else 1) for name in identifiers]
+        errors = site.front.answer_run(tokens, frames, STATE)
+        assert errors == [place for place, name in enumerate(identifiers) if name == names[1]]
+    (refused,) = (question for question in site.asked if question[2] == [(0, names[1])])
+    assert not calls[1].done()
+    site.front.answer([(refused[0], 5, b"", "", [])], STATE)
+    assert [call.exception() and call.code() for call in calls] == [None, grpc.StatusCode.NOT_FOUND, None]
+    for name in (names[0], names[2]):
+        assert caller.call(ONE, field(name)) == answer_of(name)
+    assert len(site.asked) == 3
+
+
+def test_a_run_of_another_shape_is_a_mistake(site: Site, caller: Caller) -> None:
+    site.reply = lambda _: None
+    calls = [caller.later(ONE, field(name)) for name in (b"88.1/a", b"88.1/b")]
+    until(lambda: len(site.asked) == 2)
+    tokens = b"".join(each[0] for each in site.runs)
+    frames = [(b"no frame", 1, 0.0, 1, 1, b"", b"", False), frame_of(b"88.1/b")]
+    for odd, given in ((tokens[1:], frames), (tokens, frames[1:])):
+        with pytest.raises(ValueError, match="eight bytes"):
+            site.front.answer_run(odd, given, STATE)
+    with pytest.raises(ValueError, match="frame"):
+        site.front.answer_run(tokens, frames, STATE)
+    assert sorted(each.code().name for each in calls) == ["INTERNAL", "OK"]
+
+
+@pytest.mark.parametrize("changed", [{"keep": 0}, {"keep": -1}, {"generation": GENERATION - 1}])
+def test_what_may_not_be_kept_is_asked_for_again(site: Site, caller: Caller, changed: dict[str, int]) -> None:
+    site.frame = lambda identifier: frame_of(identifier, **changed)  # type: ignore[arg-type] # numbers, all of them
+    for path in (ONE, BATCH):
+        for _ in range(2):
+            caller.call(path, field(b"88.1/a"))
+    assert len(site.asked) == 4
 
 
 def test_a_batch_is_merged_in_order_of_what_is_kept_and_what_python_says(site: Site, caller: Caller) -> None:
@@ -301,7 +363,7 @@ def test_questions_that_go_another_way_share_no_flight(site: Site, caller: Calle
     site.reply = lambda _: None
     calls = [caller.later(ONE, field(b"88.1/a") + options, timeout=5) for options in (b"", ONWARD, ONWARD, RECURSIVE)]
     until(lambda: len(site.asked) == 4)
-    site.front.answer([site.answered(question) for question in site.asked])
+    site.front.answer([site.answered(question) for question in site.asked], STATE)
     assert [each.result() for each in calls] == [answer_of(b"88.1/a")] * 4
     assert site.front.stats()["joined"] == 0
     assert site.front.counts() == [(b"+88", 1, 3)]
@@ -348,7 +410,7 @@ def test_what_is_dropped_is_asked_for_again_and_not_kept_as_it_was(site: Site, c
     site.front.drop([b"88.1/A"], 2)
     late = caller.later(ONE, field(b"88.1/a"))
     until(lambda: len(held) == 2)
-    site.front.answer([site.answered(question) for question in held])
+    site.front.answer([site.answered(question) for question in held], STATE)
     assert early.result() == late.result() == answer_of(b"88.1/a")
     site.reply = site.answered
     site.frame = lambda identifier: frame_of(identifier, as_of=2)
@@ -389,9 +451,9 @@ def test_a_reply_of_another_shape_is_a_mistake_of_its_own_call_only(site: Site, 
     site.reply = held.append
     calls = [caller.later(ONE, field(b"88.1/" + each)) for each in (b"a", b"b")]
     until(lambda: len(held) == 2)
-    broken: Any = (held[0][0], 0, [(0, (b"no frame", 0, b"", 1, 1, 1, b"", False))], "", [])
+    broken: Any = (held[0][0], 0, [(0, (b"no frame", 1, 0.0, 1, 1, b"", b"", False))], "", [])
     with pytest.raises(ValueError, match="frame"):
-        site.front.answer([broken, site.answered(held[1])])
+        site.front.answer([broken, site.answered(held[1])], STATE)
     assert sorted(each.code().name for each in calls) == ["INTERNAL", "OK"]
 
 
@@ -526,7 +588,7 @@ def test_a_batch_that_finds_no_room_is_asked_for_again_when_there_is_some() -> N
         until(lambda: len(held) == len(callers))
         site.frame = lambda identifier: (field(large), *frame_of(identifier, keep=0)[1:])
         site.reply = site.answered
-        site.front.answer([site.answered(question) for question in held])
+        site.front.answer([site.answered(question) for question in held], STATE)
         assert all(call.result() == field(large) for call in calls)
         stats = site.front.stats()
         assert stats["refused"]["busy"] == 0
@@ -601,7 +663,7 @@ def test_draining_finishes_what_is_in_flight(site: Site, caller: Caller) -> None
     drain.start()
     until(lambda: not _listens(site.front.port))
     assert drain.is_alive()
-    site.front.answer([site.answered(site.asked[0])])
+    site.front.answer([site.answered(site.asked[0])], STATE)
     assert call.result() == answer_of(b"88.1/a")
     drain.join(3)
     assert not drain.is_alive()

@@ -17,15 +17,23 @@ Taken: TypeAlias = tuple[
 ]
 """A question: token, number of the path in `paths`, body, milliseconds left, peer as gRPC writes it
 (`ipv4:1.2.3.4:5`), identity (a verified client certificate's first alternative name, else its common name), and the
-metadata among `python_keys`. The body is the message's bytes, or the missing identifiers of a plain request with
+metadata among `python_keys`. The body is the message's bytes, or the missing identifiers of a plain batch with
 their positions; then come last the options that say how far to go (mode and path, encoded; empty: as without)."""
 
-Frame: TypeAlias = tuple[bytes, int, bytes, int, int, int, bytes, bool]
-"""One answer: frame (one result of a BatchResolveResponse: tag, length, unary response), milliseconds for which it
-may be kept (0: not at all), canonical key, outcome (0: an error, good for its own position only; 2: absent, which has
-a share of its own), journal index of the state that was read, newest sequence of prefix changes that was known then,
-tag for counting (empty: not counted), and whether it is the node's own word, which is given whatever options say how
-far to go; any other is kept for requests without such options, and given to those."""
+Run: TypeAlias = tuple[bytes, int, list[bytes], int, str, bytes | None, bytes]
+"""Plain questions of one connection for one identifier each: tokens, eight bytes each (little-endian), number of the
+path, identifiers, milliseconds that are left for the last of them, peer, identity and options."""
+
+State: TypeAlias = tuple[float, int, int]
+"""As of when answers are given: the moment, on the clock by which they expire, the generation of routes of which
+alone they may be kept, and the newest sequence of prefix changes that was known."""
+
+Frame: TypeAlias = tuple[bytes, int, float, int, int, bytes, bytes, bool]
+"""One answer: frame (one result of a BatchResolveResponse: tag, length, unary response), outcome (0: an error, good
+for its own position only; 2: absent, which has a share of its own), moment until which it may be kept (0: not at
+all), generation, journal index of the state that was read, tag for counting (empty: not counted), canonical key
+(empty: it is not kept), and whether it is the node's own word, which is given whatever options say how far to go; any
+other is kept for requests without such options, and given to those."""
 
 Reply: TypeAlias = tuple[int, int, bytes | list[tuple[int, Frame]], str, Trailers]
 """Token, gRPC code, payload, message, trailers. With code 0 the payload is the response's bytes, or, for a question
@@ -106,14 +114,24 @@ class Front:
     def fileno(self) -> int:
         """Give the descriptor that is readable exactly while questions wait."""
 
-    def take(self, limit: int) -> list[Taken]:
-        """Take up to so many questions, fewer where they are large, without waiting. Late ones are left out."""
+    def take(self, limit: int) -> tuple[list[Taken], list[Run]]:
+        """Take up to so many questions, fewer where they are large, without waiting. Late ones are left out.
 
-    def answer(self, replies: Sequence[Reply]) -> None:
+        A run has no more of them than a batch may have identifiers.
+        """
+
+    def answer(self, replies: Sequence[Reply], state: State) -> None:
         """Reply. A token whose time is over or that is not known is ignored.
 
         Raises:
             ValueError, TypeError: a reply has not this shape: its caller was told INTERNAL, the others are given.
+        """
+
+    def answer_run(self, tokens: bytes, frames: list[Frame], state: State) -> list[int]:
+        """Reply to each of these tokens with a frame; give the places of errors, which are still to be replied to.
+
+        Raises:
+            ValueError, TypeError: as `answer`; or there are not as many of them, and none was given.
         """
 
     def drop(self, keys: Sequence[bytes], index: int) -> None:

@@ -173,18 +173,19 @@ impl Cache {
     }
 
     /// Keeps an answer, if it may be kept, under its key and the identifier as it was asked for.
-    pub fn keep(&mut self, identifier: Option<&[u8]>, frame: &Frame, tallies: &mut Tallies, now: Instant) {
+    pub fn keep(&mut self, identifier: &[u8], frame: &Frame, part: Part, now: Instant) {
         let size = frame.key.len() + frame.wire.len();
         if frame.keep.is_zero() || frame.key.is_empty() || size > self.bounds.entry_octets {
             return;
         }
-        let changed = || lineage(&frame.key).any(|prefix| self.changed.changed_at(prefix) > frame.sequence);
-        if frame.as_of < self.dropped.changed_at(&frame.key) || changed() {
+        // Nearly always nothing has changed at all.
+        let is_void = frame.sequence < self.changed.newest()
+            && lineage(&frame.key).any(|prefix| self.changed.changed_at(prefix) > frame.sequence);
+        if is_void || frame.as_of < self.dropped.changed_at(&frame.key) {
             self.counts.refused += 1;
             return;
         }
         let Some(expires) = now.checked_add(frame.keep) else { return };
-        let part = frame.part(tallies);
         let fresh = Fresh { part, expires, as_of: frame.as_of, sequence: frame.sequence };
         let slot = match self.shelf.find_key(&frame.key) {
             Some(slot) => {
@@ -197,9 +198,7 @@ impl Cache {
             }
             None => self.put_new(&frame.key, fresh),
         };
-        if let Some(identifier) = identifier {
-            self.add_spelling(slot, identifier);
-        }
+        self.add_spelling(slot, identifier);
         let queues = if self.shelf.entries[slot as usize].is_absent { &mut self.absent } else { &mut self.found };
         queues.make_room(&mut self.shelf);
     }
@@ -449,7 +448,8 @@ mod tests {
         }
 
         fn keep(&mut self, identifier: &str, frame: &Frame) {
-            self.cache.keep(Some(identifier.as_bytes()), frame, &mut self.tallies, self.now);
+            let part = frame.part(&mut self.tallies);
+            self.cache.keep(identifier.as_bytes(), frame, part, self.now);
         }
 
         fn has(&mut self, identifier: &str) -> bool {

@@ -361,7 +361,7 @@ impl Connection {
                 self.ask(call, missing.len(), engine, |call, engine, waiter, peer| {
                     let charge = engine.budget.charge(message.len()).ok_or(Refusal::Busy)?;
                     let (is_recursive, due) = (course.is_recursive, call.due);
-                    let token = engine.ask_identifiers(call.method, missing, course, true, waiter, peer, due, now)?;
+                    let token = engine.ask_identifiers(call.method, missing, course, waiter, peer, due, now)?;
                     Ok((token, Stage::Joining { token, parts, repeats, is_recursive, message, _charge: charge }))
                 });
             }

@@ -35,7 +35,9 @@ pub struct Peer {
 #[derive(Debug)]
 pub enum Body {
     Whole(Bytes),
-    /// Identifiers, each with its position in the request, and the options that say how far to go.
+    /// One identifier, and the options that say how far to go.
+    One(Bytes, Bytes),
+    /// Identifiers of a batch, each with its position in the request, and likewise.
     Identifiers(Vec<(u32, Bytes)>, Bytes),
 }
 
@@ -44,7 +46,7 @@ impl Body {
     fn octets(&self) -> usize {
         match self {
             Self::Whole(octets) => octets.len(),
-            Self::Identifiers(..) => 0,
+            Self::One(..) | Self::Identifiers(..) => 0,
         }
     }
 }
@@ -64,7 +66,9 @@ pub struct Question {
 #[derive(Debug)]
 pub enum Said {
     Whole(Answer),
-    /// With the room that they take until they are where they go.
+    /// With the room that it takes until it is where it goes.
+    Frame(Frame, Charge),
+    /// Likewise, with their positions in a batch.
     Frames(Vec<(u32, Frame)>, Charge),
     /// So many bytes, for which there is no room, or no answer that could hold them.
     TooMuch(usize),

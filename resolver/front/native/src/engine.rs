@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use crate::answers::{Answer, Message, Status, framed, put_head};
 use crate::cache::{Cache, CacheBounds, FAULT, Frame, Part};
 use crate::crossing::{Body, Command, Crossing, Peer, Question, Reply, Said, Token};
-use crate::flights::{CallId, Flight, Flights, Seat, Waiter};
+use crate::flights::{CallId, Flight, Flights, Full, Seat, Waiter};
 use crate::framing::{Budget, Charge, HEAD};
 use crate::request::{self, Way};
 use crate::room::{Answers, Reserve, SMALL};
@@ -422,36 +422,48 @@ impl Engine {
         due: Instant,
         now: Instant,
     ) -> Result<Token, Refusal> {
-        if !course.is_usual() {
-            return self.ask_identifiers(method, vec![(0, identifier)], course, false, waiter, peer, due, now);
+        let mut due = due;
+        if course.is_usual() {
+            if let Some(token) = self.flights.join(&identifier, peer, waiter, now) {
+                self.stats.joined += 1;
+                return Ok(token);
+            }
+            // Not the caller's own time: others may come to wait for the same.
+            due = now + self.settings.deadline;
         }
-        if let Some(token) = self.flights.join(&identifier, peer, waiter, now) {
-            self.stats.joined += 1;
-            return Ok(token);
-        }
-        // Not the caller's own time: others may come to wait for the same.
-        let due = now + self.settings.deadline;
-        self.ask_identifiers(method, vec![(0, identifier)], course, false, waiter, peer, due, now)
+        let identifiers = vec![(0, identifier.clone())];
+        let body = Body::One(identifier, course.options.clone());
+        let flight = self.flights.begin(identifiers, course, false, waiter, peer, due, now);
+        self.ask(method, body, flight, peer, due)
     }
 
-    /// Asks Python for these identifiers of a batch or of a single request.
+    /// Asks Python for these identifiers of a batch.
     #[expect(clippy::too_many_arguments, reason = "all of what a question is made of")]
     pub fn ask_identifiers(
         &mut self,
         method: u32,
         identifiers: Vec<(u32, Bytes)>,
         course: Course,
-        is_batch: bool,
         waiter: Waiter,
         peer: &Arc<Peer>,
         due: Instant,
         now: Instant,
     ) -> Result<Token, Refusal> {
-        let options = course.options.clone();
-        let token =
-            self.flights.begin(&identifiers, course, is_batch, waiter, peer, due, now).map_err(|_| Refusal::Busy)?;
-        let (body, peer) = (Body::Identifiers(identifiers, options), Arc::clone(peer));
-        self.outgoing.push(Question { token, method, body, due, peer, metadata: Vec::new() });
+        let body = Body::Identifiers(identifiers.clone(), course.options.clone());
+        let flight = self.flights.begin(identifiers, course, true, waiter, peer, due, now);
+        self.ask(method, body, flight, peer, due)
+    }
+
+    fn ask(
+        &mut self,
+        method: u32,
+        body: Body,
+        flight: Result<Token, Full>,
+        peer: &Arc<Peer>,
+        due: Instant,
+    ) -> Result<Token, Refusal> {
+        let token = flight.map_err(|Full| Refusal::Busy)?;
+        self.outgoing.push(Question { token, method, body, due, peer: Arc::clone(peer), metadata: Vec::new() });
         Ok(token)
     }
 
@@ -467,8 +479,10 @@ impl Engine {
         due: Instant,
         now: Instant,
     ) -> Result<Token, Refusal> {
-        let token =
-            self.flights.begin(&[], Course::default(), true, waiter, peer, due, now).map_err(|_| Refusal::Busy)?;
+        let token = self
+            .flights
+            .begin(Vec::new(), Course::default(), true, waiter, peer, due, now)
+            .map_err(|_| Refusal::Busy)?;
         let (body, peer) = (Body::Whole(message), Arc::clone(peer));
         self.outgoing.push(Question { token, method, body, due, peer, metadata });
         Ok(token)
@@ -486,30 +500,41 @@ impl Engine {
         match reply.said {
             Said::Whole(answer) => self.deliver(&mut flight, || Settled::Ended(answer.clone())),
             Said::TooMuch(octets) => self.deliver(&mut flight, || Settled::TooMuch(octets)),
+            Said::Frame(frame, charge) => {
+                flight.charge = Some(charge);
+                let identifier = flight.identifiers.first().map(|(_, identifier)| &**identifier);
+                let part = self.keep(&flight, identifier, &frame, now);
+                if flight.is_batch {
+                    self.deliver(&mut flight, || Settled::Parts(vec![(0, part.clone())]));
+                } else {
+                    self.deliver_part(&mut flight, &part);
+                }
+            }
             Said::Frames(frames, charge) => {
                 flight.charge = Some(charge);
-                let parts = self.keep(&flight, frames, now);
+                let parts = self.keep_all(&flight, frames, now);
                 if flight.is_batch {
                     self.deliver(&mut flight, || Settled::Parts(parts.clone()));
                     return;
                 }
-                let answer = match parts.first() {
-                    Some((_, part)) => {
-                        let waiters = flight.waiters.len() as u64;
-                        self.stats.answered(part, waiters);
-                        if let Some(tally) = part.tally.as_ref().filter(|_| waiters > 0) {
-                            self.tallies.add(tally, waiters, flight.course.is_recursive);
-                        }
-                        Answer::Message(Message::plain(part.wire.clone()))
-                    }
-                    None => no_answer(),
-                };
-                self.deliver(&mut flight, || Settled::Ended(answer.clone()));
+                match parts.first() {
+                    Some((_, part)) => self.deliver_part(&mut flight, part),
+                    None => self.deliver(&mut flight, || Settled::Ended(no_answer())),
+                }
             }
         }
     }
 
-    fn keep(&mut self, flight: &Flight, frames: Vec<(u32, Frame)>, now: Instant) -> Vec<(u32, Part)> {
+    fn deliver_part(&mut self, flight: &mut Flight, part: &Part) {
+        let waiters = flight.waiters.len() as u64;
+        self.stats.answered(part, waiters);
+        if let Some(tally) = part.tally.as_ref().filter(|_| waiters > 0) {
+            self.tallies.add(tally, waiters, flight.course.is_recursive);
+        }
+        self.deliver(flight, || Settled::Ended(Answer::Message(Message::plain(part.wire.clone()))));
+    }
+
+    fn keep_all(&mut self, flight: &Flight, frames: Vec<(u32, Frame)>, now: Instant) -> Vec<(u32, Part)> {
         let mut asked = flight.identifiers.iter();
         let mut parts = Vec::with_capacity(frames.len());
         for (position, frame) in frames {
@@ -518,17 +543,22 @@ impl Engine {
                 Some((at, identifier)) if *at == position => Some(identifier),
                 _ => flight.identifiers.iter().find(|(at, _)| *at == position).map(|(_, identifier)| identifier),
             };
-            let part = frame.part(&mut self.tallies);
-            if let Some(identifier) = identifier
-                && flight.is_public()
-                // Only this node's own word is the same however far a question goes.
-                && (flight.course.is_usual() || part.is_own)
-            {
-                self.cache.keep(Some(identifier), &frame, &mut self.tallies, now);
-            }
-            parts.push((position, part));
+            parts.push((position, self.keep(flight, identifier.map(|identifier| &**identifier), &frame, now)));
         }
         parts
+    }
+
+    /// Keeps what may be kept of an answer, and gives what is sent of it.
+    fn keep(&mut self, flight: &Flight, identifier: Option<&[u8]>, frame: &Frame, now: Instant) -> Part {
+        let part = frame.part(&mut self.tallies);
+        if let Some(identifier) = identifier
+            && flight.is_public()
+            // Only this node's own word is the same however far a question goes.
+            && (flight.course.is_usual() || part.is_own)
+        {
+            self.cache.keep(identifier, frame, part.clone(), now);
+        }
+        part
     }
 
     fn deliver(&mut self, flight: &mut Flight, settled: impl Fn() -> Settled) {

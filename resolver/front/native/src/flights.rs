@@ -116,7 +116,7 @@ impl Flights {
     #[expect(clippy::too_many_arguments, reason = "all of what a question is made of")]
     pub fn begin(
         &mut self,
-        identifiers: &[(u32, Bytes)],
+        identifiers: Vec<(u32, Bytes)>,
         course: Course,
         is_batch: bool,
         waiter: Waiter,
@@ -133,7 +133,7 @@ impl Flights {
         self.generation = self.generation.wrapping_add(1);
         let flight = Flight {
             generation: self.generation,
-            identifiers: identifiers.to_vec(),
+            identifiers,
             course,
             is_batch,
             waiters: vec![waiter],
@@ -225,9 +225,9 @@ mod tests {
         }
 
         fn begin(&mut self, identifier: &'static str, number: u32) -> Result<Token, Full> {
-            let identifiers = [(0, Bytes::from_static(identifier.as_bytes()))];
+            let identifiers = vec![(0, Bytes::from_static(identifier.as_bytes()))];
             let due = self.now + Duration::from_secs(5);
-            self.flights.begin(&identifiers, Course::default(), false, waiter(number), &self.peer, due, self.now)
+            self.flights.begin(identifiers, Course::default(), false, waiter(number), &self.peer, due, self.now)
         }
 
         fn join(&mut self, identifier: &str, number: u32) -> Option<Token> {

@@ -16,6 +16,7 @@ use rustls::ServerConfig;
 use crate::crossing::{Command, Crossing};
 use crate::framing::Budget;
 use crate::listener::Listening;
+use crate::replies::{Read, State as Moment};
 use crate::settings::{GivenRefusal, HEALTH_PATH, Kind, Method, Refusal, Refusals, Settings};
 use crate::{replies, thread, tls};
 
@@ -140,18 +141,21 @@ impl Front {
         self.crossing.fileno()
     }
 
-    fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+    fn take<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<(Bound<'py, PyList>, Bound<'py, PyList>)> {
         let now = Instant::now();
-        replies::taken(py, self.crossing.take(limit, now), now)
+        replies::taken(py, self.crossing.take(limit, now), now, self.settings.batch_identifiers)
     }
 
     #[pyo3(name = "answer")]
-    fn take_answers(&self, replies: &Bound<'_, PyAny>) -> PyResult<()> {
-        let (replies, mistake) = replies::replies(replies, &self.crossing.answers, self.settings.answer_bytes)?;
-        if !replies.is_empty() {
-            self.crossing.tell(Command::Answer(replies));
-        }
-        mistake.map_or(Ok(()), Err)
+    fn take_answers(&self, replies: &Bound<'_, PyAny>, state: Moment) -> PyResult<()> {
+        self.tell(replies::replies(replies, state, &self.crossing.answers, self.settings.answer_bytes)?)
+    }
+
+    #[pyo3(name = "answer_run")]
+    fn take_run(&self, tokens: &[u8], frames: &Bound<'_, PyList>, state: Moment) -> PyResult<Vec<usize>> {
+        let (read, errors) = replies::run(tokens, frames, state, &self.crossing.answers)?;
+        self.tell(read)?;
+        Ok(errors)
     }
 
     #[pyo3(name = "drop")]
@@ -220,6 +224,13 @@ impl Front {
 impl Front {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, read: Read) -> PyResult<()> {
+        if !read.replies.is_empty() {
+            self.crossing.tell(Command::Answer(read.replies));
+        }
+        read.mistake.map_or(Ok(()), Err)
     }
 
     fn ask<T: Send>(&self, py: Python<'_>, command: impl FnOnce(Sender<T>) -> Command) -> PyResult<T> {

@@ -262,14 +262,16 @@ impl Stage {
             let method = &settings.methods[question.method as usize];
             match &question.body {
                 Body::Whole(octets) => assert!(octets.len() <= settings.request_bytes),
-                Body::Identifiers(identifiers, options) => {
+                Body::One(identifier, options) => {
+                    assert_eq!(method.kind, Kind::One);
                     assert!(options.len() < 128, "a mode and a path");
-                    let most = match method.kind {
-                        Kind::One => 1,
-                        Kind::Batch => settings.batch_identifiers,
-                        kind => panic!("{kind:?} is never plain"),
-                    };
-                    assert!((1..=most).contains(&identifiers.len()));
+                    assert!(identifier.len() <= IDENTIFIER_BYTES);
+                    assert!(question.metadata.is_empty(), "what is signed is no plain question");
+                }
+                Body::Identifiers(identifiers, options) => {
+                    assert_eq!(method.kind, Kind::Batch);
+                    assert!(options.len() < 128, "a mode and a path");
+                    assert!((1..=settings.batch_identifiers).contains(&identifiers.len()));
                     assert!(identifiers.iter().all(|(_, octets)| octets.len() <= IDENTIFIER_BYTES));
                     assert!(identifiers.is_sorted_by(|(before, _), (after, _)| before < after));
                     assert!(question.metadata.is_empty(), "what is signed is no plain question");
@@ -415,8 +417,10 @@ fn said(question: &Question, kind: u8, body: &[u8], room: &Budget) -> Said {
     if kind.is_multiple_of(8) {
         return Said::Whole(Answer::Status(Status::new(u16::from(kind) / 8, "no", &[])));
     }
-    let Body::Identifiers(identifiers, _) = &question.body else {
-        return Said::Whole(Answer::Message(Message::framed(body, &[])));
+    let identifiers = match &question.body {
+        Body::Whole(_) => return Said::Whole(Answer::Message(Message::framed(body, &[]))),
+        Body::One(identifier, _) => &vec![(0, identifier.clone())],
+        Body::Identifiers(identifiers, _) => identifiers,
     };
     let skipped = usize::from(kind & 16 != 0);
     let frames = identifiers.iter().skip(skipped).map(|(position, octets)| {
