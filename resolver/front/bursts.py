@@ -1,7 +1,8 @@
 """The Python side of a native front: what that cannot answer itself comes here in bursts, and goes back in bursts.
 
-One look takes up to a thousand requests. Plain questions of one asker are put together into one query, whichever of
-its connections and calls they came with: so a burst costs the chain what a batch costs.
+One look takes up to a thousand requests. Plain questions of one asker are put together, those for one identifier each
+into one query and batches into another, whichever of its connections they came with: so a burst costs the chain what
+a batch costs. Tokens of single questions are only handed back, and what may be kept of an answer the front sees.
 """
 
 import asyncio
@@ -34,8 +35,18 @@ Frame = tuple[bytes, int, float, int, int, bytes, bytes, bool]
 be kept, generation, journal index as of which it was read, counting tag, canonical key, and whether it is this node's
 own word."""
 
+Routed = tuple[int, int]
+"""The generation of the routes, and the sequence of their changes, as they were before a question was asked.
+
+Not when it was answered: the canonical key of an identifier is made by the routes of before, and what is read after a
+change passes for new. Kept for the identifier, it would be another one's answer where a case rule has changed.
+"""
+
 State = tuple[float, int, int]
-"""As of when answers are given: the moment, the generation of the routes, and the sequence of their changes."""
+"""As of when answers are given: the moment, and what holds of the routes."""
+
+_NO_FRAMES: Final[State] = (0.0, 0, 0)
+"""Of replies in which nothing can be kept."""
 
 Reply = tuple[int, int, bytes | list[tuple[int, Frame]], str, list[tuple[str, bytes]]]
 """Token, gRPC code, the response or a frame for each position that was wanted, message, trailing metadata."""
@@ -184,14 +195,14 @@ class Bursts:
         self._tasks.add(asyncio.get_running_loop().create_task(self._answer(work, otherwise)))
 
     async def _answer(self, work: Work, otherwise: Callable[[Exception], list[Reply]]) -> None:
-        """Answer what comes of the work; where it goes wrong, what is to be said then."""
+        """Answer what the work leaves to be said; where it goes wrong, what is to be said then."""
         try:
             try:
                 replies = await work()
             except Exception as error:  # noqa: BLE001 - the outermost: each call must be answered
                 replies = otherwise(error)
             if replies:
-                self._front.answer(replies, self._state())
+                self._front.answer(replies, _NO_FRAMES)
         finally:
             # By itself: to be told that it is done would cost the loop one more turn.
             self._tasks.discard(cast("asyncio.Task[None]", asyncio.current_task()))
@@ -219,8 +230,9 @@ class Bursts:
         return [(token, 0, said, "", list(call.beside))]
 
     async def _singles(self, group: Group, run: Singles) -> list[Reply]:
+        routed = self._routed()
         answers = await self._core.ready(run.identifiers, run.until, *group)
-        errors = self._front.answer_run(run.tokens, _frames(answers), self._state())
+        errors = self._front.answer_run(run.tokens, _frames(answers), (self._monotonic(), *routed))
         # The front counts what it passes on, and those are faults of the calls.
         self._core.identifiers.by_outcome[FAULT] += len(errors)
         return [_refused(run.token(place), _fault_in(answers[place])) for place in errors]
@@ -236,6 +248,7 @@ class Bursts:
     async def _plain(self, group: Group, questions: Sequence[Plain], now: float) -> list[Reply]:
         wanted = [identifier for _, _, places, _ in questions for _, identifier in places]
         left = max([left for _, _, _, left in questions])
+        routed = self._routed()
         answers = await self._core.ready(wanted, now + left / 1_000, *group)
         frames = _frames(answers)
         replies: list[Reply] = []
@@ -243,7 +256,8 @@ class Bursts:
         for token, _, places, _ in questions:
             part = slice(place, place := place + len(places))
             replies.append((token, 0, _said(places, answers[part], frames[part]), "", []))
-        return replies
+        self._front.answer(replies, (self._monotonic(), *routed))
+        return []
 
     def _apart(self, group: Group, questions: Sequence[Plain], now: float, error: Exception) -> list[Reply]:
         """Ask anew for each of the batches that were refused together; one alone is refused."""
@@ -254,8 +268,8 @@ class Bursts:
         ((token, number, _, _),) = questions
         return [_refused(token, as_fault(self._methods[number].name, error))]
 
-    def _state(self) -> State:
-        return self._monotonic(), self._routes.generation, self._sequence()
+    def _routed(self) -> Routed:
+        return self._routes.generation, self._sequence()
 
 
 def _queries(questions: Sequence[Plain]) -> Iterator[list[Plain]]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -76,6 +76,7 @@ class Answering:
         self.options: list[bytes] = []
         self.answers: dict[bytes, Ready] = {}
         self.refused: set[bytes] = set()
+        self.meanwhile: Callable[[], None] = lambda: None
         self._later = clock.monotonic() + 1_000
 
     async def ready(
@@ -86,6 +87,7 @@ class Answering:
         self.options.append(options)
         if self.refused & set(identifiers):
             raise Fault(Reason.TOO_MANY_IN_FLIGHT)
+        self.meanwhile()
         return [self.answers.get(identifier, self.found(identifier)) for identifier in identifiers]
 
     def found(self, identifier: bytes, **changed: Any) -> Ready:
@@ -251,6 +253,18 @@ async def test_the_front_is_told_what_it_must_know_to_keep_an_answer(site: Site)
     for now, generation, sequence in site.front.states:
         assert before <= now <= site.clock.monotonic()
         assert (generation, sequence) == (site.routes.generation, SEQUENCE)
+
+
+async def test_what_is_kept_is_as_of_before_it_was_asked_for(site: Site) -> None:
+    """What was read after a change of routes is the answer to a key that was made before it."""
+    before = site.routes.generation
+    site.core.meanwhile = lambda: site.routes.put([Prefix("88.1", "top", hosting=Hosting.HERE, epoch=before + 9)])
+    await site.answered(question(1, b"88/a"))
+    between = site.routes.generation
+    assert before < between
+    await site.answered(batch(2, b"88/b"))
+    assert [generation for _, generation, _ in site.front.states] == [before, between]
+    assert between < site.routes.generation
 
 
 async def test_a_whole_request_is_answered_by_itself(site: Site) -> None:

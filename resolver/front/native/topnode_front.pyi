@@ -25,8 +25,8 @@ Run: TypeAlias = tuple[bytes, int, list[bytes], int, str, bytes | None, bytes]
 path, identifiers, milliseconds that are left for the last of them, peer, identity and options."""
 
 State: TypeAlias = tuple[float, int, int]
-"""As of when answers are given: the moment, on the clock by which they expire, the generation of routes of which
-alone they may be kept, and the newest sequence of prefix changes that was known."""
+"""As of when answers are given: the moment, on the clock by which they expire; the generation of routes of which
+alone they may be kept; and the newest sequence of prefix changes that was known when they were asked for."""
 
 Frame: TypeAlias = tuple[bytes, int, float, int, int, bytes, bytes, bool]
 """One answer: frame (one result of a BatchResolveResponse: tag, length, unary response), outcome (0: an error, good
