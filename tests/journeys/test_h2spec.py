@@ -25,6 +25,9 @@ AT_ONCE: Final = 24
 SECONDS: Final = 1
 """How long a case waits, at least one."""
 
+AGAIN: Final = 3
+"""Times that a case must fail again."""
+
 GROUPS: Final = {"Generic": "generic", "Hypertext": "http2", "HPACK": "hpack"}
 
 KNOWN: Final[Mapping[str, Mapping[str, str]]] = {
@@ -58,6 +61,7 @@ KNOWN: Final[Mapping[str, Mapping[str, str]]] = {
         "an answer without a body is what somebody gets who makes no gRPC call": "generic/2/2 generic/2/3",
         "what is no HTTP/2 is not read to its end, so that TCP says RST and not FIN": "http2/3.5/2",
         "calls are answered before there are too many": "http2/5.1.2/1",
+        "what is no gRPC call is answered at its headers, before the second ones come": "http2/8.1/1",
     },
 }
 """What may fail, by front: why, and the cases.
@@ -110,8 +114,12 @@ def test_what_a_front_fails_is_known(front: Front, tmp_path: Path) -> None:
         node.wait_ready()
         address = node.address
         wrong = failed(address, *cases())
-        # Once more, and one at a time: a case whose second goes by on a busy machine says nothing.
-        unexpected = [failed(address, name) for name in wrong.keys() - known(front)]
+        # Again, and one at a time: on a busy machine a case's second goes by, or an answer comes before its frame.
+        unexpected = [
+            again
+            for name in wrong.keys() - known(front)
+            if all(again := [failed(address, name) for _ in range(AGAIN)])
+        ]
     finally:
         node.stop()
     assert not any(unexpected), unexpected
