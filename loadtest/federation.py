@@ -148,9 +148,8 @@ async def _hop(folder: Path, figures: Figures, front: str, enabled: str) -> None
     Nobody has asked before for what is asked: where somebody has, the top node asks nobody. That is what the child's
     own cache saves beside it, when a top node that is to forget asks for the same again.
 
-    The promise is of a child on another machine. On the top node's own core it is at no distance at all, and takes
-    its caches: between grpcio fronts a hop keeps the bound there too; what it is between native ones, whose round
-    trip is shorter, stands beside.
+    Of a child at no distance at all, on the top node's own core, where it takes its caches, and of one that is on
+    another machine.
     """
     own, below = ([f"{prefix}/BRK-{number:09d}" for number in range(NEW)] for prefix in (HOSTED, CHILD))
     await workload.build_store_of(folder / "child", _records_of(below), _hosted([CHILD]), node="child")
@@ -164,7 +163,7 @@ async def _hop(folder: Path, figures: Figures, front: str, enabled: str) -> None
                     hop = _Hop(_loop_at(port, child), _loop_of(top), own, below)
                     where = "on the same core" if name == "near" else "1 ms away"
                     told = f"recursion adds, of a child's round trip, {where}, between {front} fronts"
-                    await hop.compare(figures, told, is_bar=name == "away" or front == "grpcio")
+                    await hop.compare(figures, told)
                     await hop.close()
         forgetful = {**native, "TOPNODE_FEDERATION__POSITIVE_FOR": "0s"}
         with servers.node(folder / "near", workers=1, **forgetful) as top, on_generator_cores():
