@@ -181,7 +181,16 @@ async def test_each_message_of_a_stream_is_bounded_as_a_request_is() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             stream: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(f"/{SERVICE}/Take")
             assert await stream(iter([bytes(REQUEST_BYTES)] * 3)) == b"taken"
-            error = await refusal(stream(iter([b"first", bytes(REQUEST_BYTES + 1), b"third"])))
+            # Nothing after the one that is refused: grpcio may say of a send that it failed before it says why.
+            refused = asyncio.Event()
+
+            async def requests() -> AsyncIterator[bytes]:
+                yield b"first"
+                yield bytes(REQUEST_BYTES + 1)
+                await refused.wait()
+
+            error = await refusal(stream(requests()))
+            refused.set()
         assert_too_large(error, REQUEST_BYTES + 1)
         assert taken == [[REQUEST_BYTES] * 3]
     finally:
