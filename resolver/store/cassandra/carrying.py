@@ -153,7 +153,8 @@ class _Load:
     def _look(self) -> None:
         """Take up what failed, and what is overdue: it is sent again, or the load is given up."""
         self._looked_at = now = self._clock.monotonic()
-        for number, (_, sent_at) in list(self._flying.items()):
+        # A copy, which is made at once: a list of the items is made one by one, while lanes go on.
+        for number, (_, sent_at) in self._flying.copy().items():
             if now - sent_at > self._asking.patience[Way.WRITE] + AGAIN_SECONDS:
                 self._missed(None, number)
         failed = [self._failed.popleft() for _ in range(len(self._failed))]
