@@ -25,6 +25,9 @@ AT_ONCE: Final = 24
 SECONDS: Final = 1
 """How long a case waits, at least one."""
 
+AGAIN: Final = 4
+"""Times that a case is run again before it counts as failed."""
+
 GROUPS: Final = {"Generic": "generic", "Hypertext": "http2", "HPACK": "hpack"}
 
 KNOWN: Final[Mapping[str, Mapping[str, str]]] = {
@@ -111,11 +114,14 @@ def test_what_a_front_fails_is_known(front: Front, tmp_path: Path) -> None:
         node.wait_ready()
         address = node.address
         wrong = failed(address, *cases())
-        # Once more, and one at a time: a case whose second goes by on a busy machine says nothing.
-        unexpected = [failed(address, name) for name in wrong.keys() - known(front)]
+        # Again, and one at a time: on a busy machine a case's second goes by, or its answer comes before the frame
+        # that it is about, and neither says anything. What is wrong is so each time.
+        unexpected = {name: said for name, said in wrong.items() if name not in known(front)}
+        for _ in range(AGAIN):
+            unexpected = {name: said for each in unexpected for name, said in failed(address, each).items()}
     finally:
         node.stop()
-    assert not any(unexpected), unexpected
+    assert not unexpected
     assert wrong.keys() & known(front), "none of these fails any more: they come off the list"
 
 

@@ -25,11 +25,12 @@ from tests.services.ports import free_ports
 
 ROOT: Final = Path(__file__).parents[2]
 
-RECKONED: Final = 7
+RECKONED: Final = 12
 """Seconds after which a node surely knows of a table that it has read when to ask another replica.
 
-It reckons that every `read_request_timeout`, 5 s in such a ring, from the reads that it has coordinated; without any
-it waits for half of that, longer than a lookup does: what it asks of a node that was just lost is not answered.
+It reckons that every `read_request_timeout`, 5 s in such a ring and more when it is busy, from the reads that it has
+coordinated. Without any it waits for half of that, which is longer than a lookup waits: what it asks of a node that
+was just lost is not answered.
 """
 
 _STARTED: Final[list["subprocess.Popen[str]"]] = []
