@@ -79,6 +79,8 @@ class Query(Struct, frozen=True, kw_only=True):
     signed: bool = False
 
     def __post_init__(self) -> None:
+        if not self.types and not self.indexes:
+            return
         if len(self.types) > FILTER_TERMS or len(self.indexes) > FILTER_TERMS:
             field = "options.types" if len(self.types) > FILTER_TERMS else "options.indexes"
             raise Fault(Reason.FIELD_OUT_OF_RANGE, f"At most {FILTER_TERMS} can be named.", field=field)

@@ -17,7 +17,7 @@ from resolver.chain.scopes import Sayings, Speaker
 from resolver.errors import Fault
 from resolver.handle import check_segments, fold, split
 from resolver.query import Mode, Query
-from resolver.routes import Hosting, RouteTable, Verdict
+from resolver.routes import Hosting, Prefix, RouteTable, Verdict
 
 _LOCAL: Final = Mode.LOCAL
 _RECURSIVE: Final = Mode.RECURSIVE
@@ -39,30 +39,34 @@ class Selecting:
         self._speaker = speaker
 
     def resolve(self, query: Query) -> Coroutine[Any, Any, Sequence[Ready]]:
-        if query.mode is _LOCAL and not query.types and not query.indexes:
-            return self._resolve_below(query)
-        federating = self._federating
-        if query.mode is not _RECURSIVE or federating is None:
-            return self._select(query)
-        reached: dict[bytes, bool] = {}
-        is_asked = []
+        if query.mode is _LOCAL:
+            return self._select(query) if query.is_filtered else self._resolve_below(query)
+        rows: dict[bytes, Prefix | None] = {}
         for identifier in query.identifiers:
             prefix = identifier.partition(b"/")[0]
-            is_reached = reached.get(prefix)
-            if is_reached is None:
-                is_reached = reached[prefix] = self._is_reached(prefix, federating)
-            is_asked.append(is_reached)
-        if all(is_asked) and not query.is_filtered:
-            # As nearly all recursive questions are: nothing to be split off, and nothing to be cut out.
-            return federating.resolve(query)
-        return self._select(query, is_asked)
+            if prefix not in rows:
+                rows[prefix] = self._delegated(prefix)
+        is_plain = not query.is_filtered
+        if is_plain and not any(rows.values()):
+            # As nearly all of a node without children are: there is nobody to go to.
+            if query.trace:
+                query.trace.step("routes", "0 referred")
+            return self._resolve_below(query)
+        if self._federating is None or query.mode is not _RECURSIVE:
+            return self._select(query)
+        reached = [prefix for prefix, row in rows.items() if row and self._federating.reaches(row)]
+        if is_plain and len(reached) == len(rows):
+            # As nearly all of a node with children are: nothing to be split off, and nothing to be cut out.
+            return self._federating.resolve(query)
+        return self._select(query, frozenset(reached))
 
-    async def _select(self, query: Query, is_asked: Sequence[bool] = ()) -> Sequence[Ready]:
+    async def _select(self, query: Query, reached: frozenset[bytes] = frozenset()) -> Sequence[Ready]:
+        """Answer a query that is split, referred or cut; `reached` are the prefixes of which children are asked."""
         plain = replace(query, types=(), indexes=(), mode=_LOCAL, with_copy=False)
         if query.mode is _LOCAL:
             answers = await self._resolve_below(plain)
-        elif self._federating is not None and any(is_asked):
-            answers = await self._recurse(plain, self._federating, is_asked, with_copy=query.with_copy)
+        elif self._federating is not None and reached:
+            answers = await self._recurse(plain, self._federating, reached, with_copy=query.with_copy)
         else:
             answers = await self._refer(plain, with_copy=query.with_copy)
         if not query.is_filtered:
@@ -70,9 +74,10 @@ class Selecting:
         return [_cut(ready, query) if ready.outcome in (FOUND, REFERRAL) else ready for ready in answers]
 
     async def _recurse(
-        self, plain: Query, federating: Federating, is_asked: Sequence[bool], *, with_copy: bool
+        self, plain: Query, federating: Federating, reached: frozenset[bytes], *, with_copy: bool
     ) -> Sequence[Ready]:
         beyond = replace(plain, mode=_RECURSIVE, with_copy=with_copy)
+        is_asked = [identifier.partition(b"/")[0] in reached for identifier in plain.identifiers]
         if all(is_asked):
             return await federating.resolve(beyond)
         places = list(zip(plain.identifiers, is_asked, strict=True))
@@ -107,16 +112,16 @@ class Selecting:
             # Routes are known, and children answer, all the same.
             return [Failed(fault=fault.with_traceback(None))] * len(plain.identifiers)
 
-    def _is_reached(self, prefix: bytes, federating: Federating) -> bool:
-        """Is this a delegated prefix that answers, or below one, with a way to its holder?"""
+    def _delegated(self, prefix: bytes) -> Prefix | None:
+        """Give the row of the allocation above a prefix that answers, where that is delegated."""
         try:
             check_segments(prefix, field="identifier")
         except Fault:
-            return False
+            return None
         scope = self._routes.scope(fold(prefix))
         row = scope.prefix
         is_delegated = row is not None and row.hosting is Hosting.DELEGATED and scope.verdict is Verdict.ANSWER
-        return is_delegated and row is not None and federating.reaches(row)
+        return row if is_delegated else None
 
     def _route(self, identifier: bytes) -> Sayings | None:
         """Give what is said of a delegated scope that answers; None for every other identifier, faulty ones too."""
