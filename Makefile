@@ -129,7 +129,7 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.run
 	@touch $@
 
 # Cargo is never fetched: where it is missing everything works on grpcio.
-$(VENV)/.native: $(wildcard $(CRATE)/src/*.rs) $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock $(CRATE)/requirements.lock | $(VENV)/.dev
+$(VENV)/.native: $(wildcard $(CRATE)/src/*.rs $(CRATE)/src/*/*.rs) $(CRATE)/Cargo.toml $(CRATE)/Cargo.lock $(CRATE)/requirements.lock | $(VENV)/.dev
 	@command -v cargo >/dev/null || { echo "the native front needs cargo (https://rustup.rs)"; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r $(CRATE)/requirements.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" CARGO_TARGET_DIR=$(BUILT) $(BIN)/pip install --quiet --disable-pip-version-check --no-deps \

@@ -21,6 +21,7 @@ from resolver.federation.driver import Driver, Drivers
 from resolver.federation.grpc_driver import GrpcDriver
 from resolver.federation.native_driver import NativeDriver
 from resolver.federation.settings import FederationSettings
+from resolver.federation.usual import native_usual, none_usual
 from resolver.following import Following
 from resolver.front.core import Core, NodeCard
 from resolver.front.grpc import GrpcFront
@@ -240,7 +241,8 @@ def _federation(
     answers = MemoryCache(settings.cache, None)
     memory.tell_other("child", answers)
     children = Children(drivers, settings=settings, clock=clock, registry=registry)
-    return chain.Federation(children, answers, nodes, settings)
+    usual = native_usual() if has_native else none_usual
+    return chain.Federation(children, answers, nodes, settings, usual)
 
 
 def _signer(settings: NodeSettings, clock: Clock) -> AnswerSigner | None:

@@ -33,6 +33,7 @@ from resolver.federation.child import Child
 from resolver.federation.children import Children
 from resolver.federation.flights import Flights, Trip
 from resolver.federation.settings import DEADLINE_MIN, SHARE, FederationSettings
+from resolver.federation.usual import Usual, none_usual
 from resolver.following import Following
 from resolver.freshness import Freshness, freshness
 from resolver.query import Mode, Path, Query
@@ -62,12 +63,16 @@ _Way: TypeAlias = Child | Fault | _Here
 
 
 class Federation(Struct, frozen=True):
-    """What the link needs that others do not: the children, their answers' cache, who is taken over, and settings."""
+    """What the link needs that others do not: the children, their answers' cache, who is taken over, and settings.
+
+    `usual` checks answers before Python does.
+    """
 
     children: Children
     cache: MemoryCache
     nodes: NodeTable
     settings: FederationSettings
+    usual: Usual = none_usual
 
 
 class FederatingMetrics:
@@ -116,7 +121,7 @@ class Federating:
         self._from_here = Path((node,), federation.settings.hops - 1)
         self._key_maker = KeyMaker(routes, speaker)
         self._clock = clock
-        self._asking = Asking(federation.children, clock=clock, settings=federation.settings)
+        self._asking = Asking(federation.children, clock=clock, settings=federation.settings, usual=federation.usual)
         self._flights = Flights(
             self._fly, identifiers=federation.settings.identifiers, clock=clock, registry=registry
         )
@@ -203,10 +208,8 @@ class Federating:
                 answers[key] = Failed(fault=way)
             else:
                 here.setdefault(way, []).append(key)
-        if taken_over := here.get(_Here.TAKEOVER):
-            answers |= await self._taken_over(query, taken_over)
-        if hosted := here.get(_Here.HOSTED):
-            answers |= await self._copies(query, hosted)
+        for way, places in here.items():
+            answers |= await (self._taken_over if way is _Here.TAKEOVER else self._copies)(query, places)
         if parts and isinstance(path, Path):
             answers |= await self._ask_children(query, parts, path)
         return answers
@@ -272,7 +275,11 @@ class Federating:
     ) -> Sequence[Ready]:
         """Ask one child, and keep what it says. A query is given where it flies alone."""
         generation = self._routes.generation
-        lines = {prefix: self._line(prefix) for prefix in {each.key.partition(b"/")[0] for each in wanted}}
+        prefixes = [each.key.partition(b"/")[0] for each in wanted]
+        lines: dict[bytes, tuple[int, bytes, bytes]] = {}
+        for prefix in prefixes:
+            if prefix not in lines:
+                lines[prefix] = self._line(prefix)
         errand = Errand(
             path=trip.path,
             deadline=until,
@@ -286,17 +293,18 @@ class Federating:
         is_still = generation == self._routes.generation
         still = lines if is_still else {prefix for prefix in lines if self._line(prefix) == lines[prefix]}
         answers: list[Ready] = []
-        for each, result in zip(wanted, results, strict=True):
+        keeps = False
+        for prefix, result in zip(prefixes, results, strict=True):
             if isinstance(result, Said):
-                prefix = each.key.partition(b"/")[0]
                 may_keep = is_shared and prefix in still and result.keep_for > 0
                 expires = now + result.keep_for if may_keep else 0.0
+                keeps = keeps or may_keep
                 epoch, found_tag, other_tag = lines[prefix]
                 tag = found_tag if result.outcome == FOUND else other_tag
                 answers.append(Ready(result.frame, result.outcome, expires, epoch, generation, trip.applied, tag))
             else:
                 answers.append(Failed(fault=result))
-        if any(ready.expires for ready in answers):
+        if keeps:
             self._keep([each.key for each in wanted], answers)
         return answers
 

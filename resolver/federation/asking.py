@@ -14,6 +14,7 @@ from resolver.federation.child import Child
 from resolver.federation.children import Children
 from resolver.federation.driver import Question, Reply
 from resolver.federation.settings import FederationSettings
+from resolver.federation.usual import Usual, none_usual
 from resolver.handle import fold
 from resolver.query import Path
 from resolver.trace import Step, Trace
@@ -54,8 +55,11 @@ class Errand(Struct, frozen=True, kw_only=True):
 class Asking:
     """Asks children. What goes wrong for an identifier is a Fault in its place; nothing is raised."""
 
-    def __init__(self, children: Children, *, clock: Clock, settings: FederationSettings) -> None:
+    def __init__(
+        self, children: Children, *, clock: Clock, settings: FederationSettings, usual: Usual = none_usual
+    ) -> None:
         self._children = children
+        self._usual = usual
         self._clock = clock
         self._settings = settings
 
@@ -74,17 +78,20 @@ class Asking:
         except Fault as fault:
             if fault.reason is Reason.CHILD_ANSWER_REFUSED:
                 child.refused[fault.variables.get("why", "malformed")] += len(wanted)
-            _tell(errand.trace, child, None, [fault] * len(wanted))
+            if errand.trace:
+                _tell(errand.trace, child, None, [fault] * len(wanted))
             return [_told(fault, child)] * len(wanted)
-        checked = self._check(child, wanted, reply)
-        results = [each.said if isinstance(each, Deeper) else each for each in checked]
-        _tell(errand.trace, child, reply, results)
-        deeper = {place: each for place, each in enumerate(checked) if isinstance(each, Deeper)}
+        results, deeper = self._check(child, wanted, reply)
+        if errand.trace:
+            _tell(errand.trace, child, reply, results)
         if deeper and self._settings.follow_referrals:
             await self._follow(child, wanted, deeper, results, errand)
         return results
 
-    def _check(self, child: Child, wanted: Sequence[Wanted], reply: Reply) -> list[Said | Deeper | Fault]:
+    def _check(
+        self, child: Child, wanted: Sequence[Wanted], reply: Reply
+    ) -> tuple[list[Said | Fault], dict[int, Deeper]]:
+        """Say what is made of each result, and at which places a child has named another node."""
         terms = Terms(
             child=child.name,
             protocol=reply.protocol,
@@ -95,18 +102,26 @@ class Asking:
         )
         if reply.trust is Trust.NOT_TRUSTED:
             child.untrusted += len(wanted)
-        checked: list[Said | Deeper | Fault] = []
-        for each, result in zip(wanted, reply.results, strict=True):
+        results: list[Said | Fault] = []
+        deeper: dict[int, Deeper] = {}
+        usual = self._usual(reply.results, wanted, terms)
+        for each, result, said in zip(wanted, reply.results, usual, strict=True):
+            if said is not None:
+                results.append(said)
+                continue
             if isinstance(result, Fault):
-                checked.append(_told(result, child))
+                results.append(_told(result, child))
                 continue
             verdict = check(result, each, terms)
             if isinstance(verdict, Refused):
                 child.refused[verdict.why] += 1
-                checked.append(_refused(child, verdict.why))
+                results.append(_refused(child, verdict.why))
+            elif isinstance(verdict, Deeper):
+                deeper[len(results)] = verdict
+                results.append(verdict.said)
             else:
-                checked.append(verdict)
-        return checked
+                results.append(verdict)
+        return results, deeper
 
     async def _follow(
         self,
@@ -205,10 +220,8 @@ def _short(variables: dict[str, str]) -> dict[str, str]:
     return {name: variables[name][:_DETAIL] for name in ("child", "why", "reason") if name in variables}
 
 
-def _tell(trace: Trace | None, child: Child, reply: Reply | None, results: Sequence[Said | Fault]) -> None:
+def _tell(trace: Trace, child: Child, reply: Reply | None, results: Sequence[Said | Fault]) -> None:
     """Note in the trace what a child said, and before it the child's own steps."""
-    if trace is None:
-        return
     failed = sum(isinstance(result, Fault) for result in results)
     spoken = "unanswered"
     if reply is not None:

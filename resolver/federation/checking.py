@@ -2,6 +2,9 @@
 
 A child answers for what it was asked, below prefixes delegated to it, and for nothing else. What it says for longer
 than this node believes it is cut, and what only some may read is left out, whoever the child took this node for.
+
+`resolver.federation.usual` says the same of some answers, natively: whoever changes what stands here changes
+`resolver/front/native/src/usual` too.
 """
 
 import math

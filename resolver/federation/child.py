@@ -6,8 +6,8 @@ calls wait than may, CHILD_UNREACHABLE at once. There are no other attempts: who
 
 import asyncio
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -69,8 +69,8 @@ class Child:
         self._endpoints = list(endpoints)
         self._ledger = ledger
         self._monotonic = clock.monotonic
-        self._room = asyncio.Semaphore(settings.calls)
-        self._waiting = 0
+        self._room = settings.calls
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._waiting_max = settings.waiting
         self._hedge_share = settings.hedge_percent / 100
         self._spare = 0.0
@@ -97,18 +97,21 @@ class Child:
             Fault: CHILD_UNREACHABLE, CHILD_ANSWER_REFUSED, or what the child refuses all of it for.
         """
         reply = await self._ask_once(question)
-        results = list(reply.results)
-        if len(results) != len(question.identifiers):
+        if len(reply.results) != len(question.identifiers):
             raise Fault(Reason.CHILD_ANSWER_REFUSED, variables={"child": self.name, "why": "count"})
-        trust = reply.trust
-        left = _too_large(results, range(len(results)))
+        left = _too_large(enumerate(reply.results))
+        return await self._ask_rest(question, reply, left) if left else reply
+
+    async def _ask_rest(self, question: Question, reply: Reply, left: list[int]) -> Reply:
+        """Ask again for what did not fit into a reply, as long as that helps."""
+        results, trust = list(reply.results), reply.trust
         while left:
             rest = replace(question, identifiers=[question.identifiers[place] for place in left])
             more = await self._ask_once(rest)
             trust = max(trust, more.trust)
             for place, result in zip(left, more.results, strict=False):
                 results[place] = result
-            still = _too_large(results, left)
+            still = _too_large([(place, results[place]) for place in left])
             if len(still) == len(left):
                 break
             left = still
@@ -124,34 +127,48 @@ class Child:
         candidates = self._candidates()
         if not candidates:
             raise self._turn_away("None of its endpoints answers.")
-        if self._room.locked():
-            await self._enter(question.deadline)
+        if self._room:
+            self._room -= 1
         else:
-            # Without waiting: acquiring what is free does not give up the turn.
-            await self._room.acquire()
+            await self._enter(question.deadline)
         began = self._monotonic()
         outcome = "failed"
         try:
             reply = await self._over(candidates, question)
             outcome = "answered"
         finally:
-            self._room.release()
+            self._leave()
             self.outcomes[outcome] += 1
             self._ledger.note(self._monotonic() - began)
         return reply
 
     async def _enter(self, deadline: float) -> None:
-        """Wait until there is room for one more call."""
-        if self._waiting >= self._waiting_max:
+        """Wait until the place of a call that ends is handed on: who comes first has it first."""
+        if len(self._waiting) >= self._waiting_max:
             raise self._turn_away("As many calls as may wait for it already.")
-        self._waiting += 1
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
         try:
             async with asyncio.timeout(max(0.0, deadline - self._monotonic())):
-                await self._room.acquire()
-        except TimeoutError:
-            raise self._turn_away("Calls before this one took all the time there was.") from None
-        finally:
-            self._waiting -= 1
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                # It was handed on to somebody who goes: the next one has it.
+                self._leave()
+            elif place in self._waiting:
+                self._waiting.remove(place)
+            if isinstance(error, TimeoutError):
+                raise self._turn_away("Calls before this one took all the time there was.") from None
+            raise
+
+    def _leave(self) -> None:
+        """Hand the place of a call on, if somebody waits for one."""
+        while self._waiting:
+            place = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self._room += 1
 
     def _candidates(self) -> list[ChildEndpoint]:
         """Give the endpoints to be asked, best first: by priority, then by load, then by how fast they were."""
@@ -265,9 +282,7 @@ class _Hedge:
             self._caller.cancel()
 
 
-def _too_large(results: Sequence[bytes | Fault], places: Sequence[int]) -> list[int]:
-    return [place for place in places if _is_too_large(results[place])]
-
-
-def _is_too_large(result: bytes | Fault) -> bool:
-    return isinstance(result, Fault) and result.reason is Reason.ANSWER_TOO_LARGE
+def _too_large(results: Iterable[tuple[int, bytes | Fault]]) -> list[int]:
+    return [
+        place for place, result in results if isinstance(result, Fault) and result.reason is Reason.ANSWER_TOO_LARGE
+    ]

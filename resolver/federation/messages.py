@@ -1,13 +1,14 @@
 """What nodes of this project are asked with, and how what they say is read: the same over each client of gRPC."""
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from resolver.errors import Fault, Reason
 from resolver.federation.driver import Question, Reply
+from resolver.federation.usual import Split
 from resolver.routes import Protocol
 from resolver.rpc.errors import fault_of
 from resolver.trace import Step
@@ -53,8 +54,10 @@ def seconds_left(question: Question, now: float) -> float:
 class Replies:
     """Reads what came. Whose signature is wanted is in the question; without a verifier none is worth anything."""
 
-    def __init__(self, verifier: AnswerVerifier | None) -> None:
+    def __init__(self, verifier: AnswerVerifier | None, split: Split | None = None) -> None:
+        """Make it; `split` is tried before anything else on what came."""
         self._verifier = verifier
+        self._split = split
 
     def of_call(
         self, question: Question, request: bytes, response: bytes, beside: Iterable[tuple[str, str | bytes]]
@@ -65,11 +68,11 @@ class Replies:
             Fault: CHILD_ANSWER_REFUSED where it cannot be read.
         """
         if not (question.trace or question.signer):
-            return Reply(_results(response), Protocol.GRPC)
+            return Reply(self._results(response), Protocol.GRPC)
         told = {key: value for key, value in beside if isinstance(value, bytes)}
         trust = self._trust(told.get(ANSWER_KEY, b""), question.signer, BATCH, request, response)
         steps = _steps(told.get(_TRACE_KEY, b"")) if question.trace else ()
-        return Reply(_results(response), Protocol.GRPC, steps, trust)
+        return Reply(self._results(response), Protocol.GRPC, steps, trust)
 
     def of_message(self, question: Question, request: bytes, octets: bytes) -> Reply:
         """Read a StreamResolveResponse.
@@ -84,7 +87,11 @@ class Replies:
         if said.HasField("error"):
             raise fault_of(said.error)
         trust = self._trust(said.signature, question.signer, STREAM, request, said.batch)
-        return Reply(_results(said.batch), Protocol.GRPC, _steps(said.trace) if question.trace else (), trust)
+        return Reply(self._results(said.batch), Protocol.GRPC, _steps(said.trace) if question.trace else (), trust)
+
+    def _results(self, octets: bytes) -> Sequence[bytes | Fault]:
+        answers = self._split(octets) if self._split else None
+        return _results(octets) if answers is None else answers
 
     def _trust(self, envelope: bytes, signer: str, path: str, request: bytes, response: bytes) -> Trust:
         if self._verifier is None or not signer:

@@ -3,6 +3,7 @@
 from resolver.clock import Clock
 from resolver.federation.driver import Question, Reply
 from resolver.federation.messages import BATCH, NODE, Replies, batch_request, seconds_left
+from resolver.federation.usual import native_split
 from resolver.routes import Endpoint
 from resolver.rpc.native_channel import NativeChannel
 from resolver.rpc.tls import ClientTls
@@ -21,7 +22,7 @@ class NativeDriver:
             Fault: FILE_UNREADABLE naming a TLS file.
         """
         self._monotonic = clock.monotonic
-        self._replies = Replies(verifier)
+        self._replies = Replies(verifier, native_split())
         self._channel = NativeChannel(endpoint.address, endpoint.port, clock, tls=tls, tls_name=endpoint.tls_name)
 
     async def ask(self, question: Question) -> Reply:

@@ -47,6 +47,19 @@ of keys that end in `-bin` are plain bytes), and whether the server has certainl
 Refusal: TypeAlias = tuple[int, str, bytes]
 """gRPC code, message, and a google.rpc.Status as bytes (empty: none)."""
 
+def batch_answers(octets: bytes) -> list[bytes] | None:
+    """Give the encoded answers in a BatchResolveResponse; None where it has anything else."""
+
+def usual_answers(
+    results: Sequence[object], wanted: Sequence[object], terms: tuple[str, int, float, float, int]
+) -> list[tuple[bytes, float] | None]:
+    """Make the answers of a child this node's own where they are usual: frame, and seconds for which it may be kept.
+
+    None stands for what is not an encoded answer, and for any that Python is to look at. `wanted` have a `key`, the
+    folded prefix `below` which the child was asked, and `case_sensitive`. `terms`: the child, the number of the
+    protocol, Unix time, the most seconds for which a record is believed, and the number of what a signature is worth.
+    """
+
 @final
 class Front:
     """A gRPC front on an address of its own."""

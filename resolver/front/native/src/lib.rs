@@ -1,7 +1,8 @@
 //! The native gRPC front of topnode, and its native client.
 //!
 //! It knows TLS, HTTP/2, gRPC's framing, a table of paths, deadlines, limits, a cache of ready answers and numbers.
-//! What an identifier means, and everything that can be wrong with a request, is known in Python.
+//! What an identifier means, and everything that can be wrong with a request, is known in Python. Apart from both, `usual`
+//! makes of answers from below what Python would, where they are as nearly all are.
 
 #![forbid(unsafe_code)]
 // Tests and fuzzing are of what knows nothing of Python: they need no interpreter to be linked with.
@@ -36,6 +37,7 @@ mod tls;
 mod transport;
 mod turns;
 mod upkeep;
+mod usual;
 
 /// What is fuzzed: the crate in `fuzz/` is this one with an engine instead of Python. Its seeds are tests here.
 #[cfg(any(test, fuzzing))]
@@ -53,4 +55,6 @@ mod topnode_front {
     use crate::client::python::Client;
     #[pymodule_export]
     use crate::front::Front;
+    #[pymodule_export]
+    use crate::usual::python::{batch_answers, usual_answers};
 }

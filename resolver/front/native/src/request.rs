@@ -154,7 +154,13 @@ pub fn frame_head(body: usize) -> usize {
 pub fn put_frame_head(into: &mut bytes::BytesMut, body: usize) {
     use bytes::BufMut;
     into.put_u8(FIELD_ONE);
-    let mut rest = body;
+    put_varint(into, body as u64);
+}
+
+/// Writes a number as protobuf does.
+pub fn put_varint(into: &mut bytes::BytesMut, number: u64) {
+    use bytes::BufMut;
+    let mut rest = number;
     while rest >= 0x80 {
         into.put_u8((rest & 0x7F) as u8 | 0x80);
         rest >>= 7;

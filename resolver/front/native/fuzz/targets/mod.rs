@@ -2,6 +2,7 @@
 //!
 //! Each reads its input as it likes; what `seeds/` and `finds/` hold is replayed by this crate's own tests.
 
+mod answers;
 mod certificates;
 mod connection;
 mod framing;
@@ -10,6 +11,7 @@ mod requests;
 mod session;
 mod unpacking;
 
+pub use answers::answers;
 pub use certificates::certificates;
 pub use connection::connection;
 pub use framing::framing;
@@ -39,13 +41,59 @@ impl<'a> Tape<'a> {
     }
 }
 
+/// One field of a message: its number where it is a varint, its content where it is bytes.
+#[derive(Clone, Copy)]
+struct Field<'a> {
+    tag: u64,
+    number: u64,
+    content: &'a [u8],
+}
+
+/// Reads a message as any library of protobuf does.
+fn fields(message: &[u8]) -> Option<Vec<Field<'_>>> {
+    let mut fields = Vec::new();
+    let mut at = message;
+    while !at.is_empty() {
+        let tag = number(&mut at)?;
+        let mut value = 0;
+        let length = match tag & 7 {
+            0 => {
+                value = number(&mut at)?;
+                0
+            }
+            1 => 8,
+            2 => usize::try_from(number(&mut at)?).ok()?,
+            5 => 4,
+            _ => return None,
+        };
+        let (content, rest) = at.split_at_checked(length)?;
+        fields.push(Field { tag, number: value, content });
+        at = rest;
+    }
+    Some(fields)
+}
+
+fn number(at: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for place in 0..10 {
+        let (octet, rest) = at.split_first()?;
+        *at = rest;
+        number |= u64::from(octet & 0x7F).checked_shl(7 * place)?;
+        if *octet < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     type Target = fn(&[u8]);
 
-    const TARGETS: [(&str, Target); 7] = [
+    const TARGETS: [(&str, Target); 8] = [
+        ("answers", super::answers),
         ("certificates", super::certificates),
         ("connection", super::connection),
         ("framing", super::framing),

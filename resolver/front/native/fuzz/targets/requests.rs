@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::Tape;
+use super::{Field, Tape, fields};
 use crate::request::{
     IDENTIFIER_BYTES, Way, body_of_frame, frame_head, health_service, plain_batch, plain_one, put_frame_head,
 };
@@ -95,51 +95,6 @@ fn way(options: &[u8]) -> Option<(&[u8], bool)> {
         said.append(&mut inner);
     }
     (said == options).then_some((if mode < 2 { b"" } else { options }, mode == 3))
-}
-
-/// One field of a message: its number where it is a varint, its content where it is bytes.
-#[derive(Clone, Copy)]
-struct Field<'a> {
-    tag: u64,
-    number: u64,
-    content: &'a [u8],
-}
-
-/// Reads a message as any library of protobuf does.
-fn fields(message: &[u8]) -> Option<Vec<Field<'_>>> {
-    let mut fields = Vec::new();
-    let mut at = message;
-    while !at.is_empty() {
-        let tag = number(&mut at)?;
-        let mut value = 0;
-        let length = match tag & 7 {
-            0 => {
-                value = number(&mut at)?;
-                0
-            }
-            1 => 8,
-            2 => usize::try_from(number(&mut at)?).ok()?,
-            5 => 4,
-            _ => return None,
-        };
-        let (content, rest) = at.split_at_checked(length)?;
-        fields.push(Field { tag, number: value, content });
-        at = rest;
-    }
-    Some(fields)
-}
-
-fn number(at: &mut &[u8]) -> Option<u64> {
-    let mut number = 0_u64;
-    for place in 0..10 {
-        let (octet, rest) = at.split_first()?;
-        *at = rest;
-        number |= u64::from(octet & 0x7F).checked_shl(7 * place)?;
-        if *octet < 0x80 {
-            return Some(number);
-        }
-    }
-    None
 }
 
 /// Writes identifiers as any library of protobuf does.
