@@ -192,7 +192,9 @@ def _keep_for(message: pb.Answer, terms: Terms) -> float:
     if is_forged or message.stale or message.takeover or message.standing not in _KEPT:
         return 0.0
     if message.outcome == FOUND:
-        longest = min([terms.positive_for, *(_lifetime(value, terms.now) for value in message.record.values)])
+        longest = terms.positive_for
+        for value in message.record.values:
+            longest = min(longest, _lifetime(value, terms.now))
     elif message.outcome == ABSENT:
         longest = terms.absent_for
     else:
@@ -203,13 +205,9 @@ def _keep_for(message: pb.Answer, terms: Terms) -> float:
 
 def _lifetime(value: pb.Value, now: float) -> float:
     """Tell for how many seconds a value may be kept (RFC 3651 section 3.1, TTL)."""
-    match value.WhichOneof("lifetime"):
-        case "ttl_seconds":
-            return value.ttl_seconds
-        case "expires_at":
-            return value.expires_at - now
-        case _:
-            return math.inf
+    if value.HasField("ttl_seconds"):
+        return value.ttl_seconds
+    return value.expires_at - now if value.HasField("expires_at") else math.inf
 
 
 def _keep_public(record: pb.Record) -> None:

@@ -208,7 +208,7 @@ class Child:
         late_after, count = endpoint.latencies.late_after, len(question.identifiers)
         if late_after is None or self._spare < count or question.deadline - self._monotonic() <= late_after:
             return await endpoint.ask(question)
-        return await _Hedge(endpoint, spare, question, lambda: self._spend(count)).first(late_after)
+        return await _Hedge(endpoint, spare, question, self._spend).first(late_after)
 
     def _spend(self, count: int) -> bool:
         """Take a second attempt at so many identifiers out of the budget, if there is as much in it."""
@@ -239,7 +239,7 @@ class _Hedge:
     """
 
     def __init__(
-        self, endpoint: ChildEndpoint, spare: ChildEndpoint, question: Question, may_spend: Callable[[], bool]
+        self, endpoint: ChildEndpoint, spare: ChildEndpoint, question: Question, may_spend: Callable[[int], bool]
     ) -> None:
         self._endpoint = endpoint
         self._spare = spare
@@ -272,7 +272,7 @@ class _Hedge:
                 self._second.cancel()
 
     def _launch(self) -> None:
-        if self._caller and self._may_spend():
+        if self._caller and self._may_spend(len(self._question.identifiers)):
             self._second = asyncio.get_running_loop().create_task(self._spare.ask(self._question))
             self._second.add_done_callback(self._came)
 
