@@ -13,7 +13,7 @@ from nodes.upward.identity import KEY_FILE
 from nodes.version import software_version
 from registry.keyring import read_operators
 from resolver import chain
-from resolver.cache.memory import MemoryCache, MemorySettings
+from resolver.cache.memory import SCAN, MemoryCache, MemorySettings
 from resolver.clock import Clock
 from resolver.counting import Counting
 from resolver.federation.children import Children
@@ -76,7 +76,8 @@ class Resolver:
     ) -> None:
         routes, nodes = RouteTable(), NodeTable()
         has_native = settings.has_native
-        cache = MemoryCache(_memory(settings, has_native=has_native), registry)
+        # What a native front asks for it keeps: here, once there is no room left, a sample is enough.
+        cache = MemoryCache(_memory(settings, has_native=has_native), registry, scan=0 if has_native else SCAN)
         federation = _federation(settings.federation, cache, nodes, clock, registry, has_native=has_native)
         self._children = federation.children
         self._following = Following(

@@ -64,8 +64,12 @@ class MemoryCache:
     has none (the dict's own `get`, like `find`), and `floor` is the index up to which they are forgotten.
     """
 
-    def __init__(self, settings: MemorySettings, registry: CollectorRegistry | None) -> None:
-        """Make it; without a registry another one tells its numbers (`tell_other`)."""
+    def __init__(self, settings: MemorySettings, registry: CollectorRegistry | None, *, scan: int = SCAN) -> None:
+        """Make it; without a registry another one tells its numbers (`tell_other`).
+
+        More missing keys than `scan` at once are a scan.
+        """
+        self._scan = scan
         self._entries: dict[bytes, Ready] = {}
         self.find = self._entries.get
         size, count = settings.size // _ABSENT_PART, settings.entries // _ABSENT_PART
@@ -116,7 +120,7 @@ class MemoryCache:
         if not keys:
             return 0
         outcome, newest = answers[0].outcome, self._newest
-        if len(keys) > SCAN and self._share_for(outcome).evicted:
+        if len(keys) > self._scan and self._share_for(outcome).evicted:
             keys, answers = _of_a_scan(keys, answers)
         odd = [
             ready

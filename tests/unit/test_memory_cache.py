@@ -171,6 +171,20 @@ def test_small_batches_are_no_scan() -> None:
     assert all(given(cache, key) for key in few)
 
 
+def test_where_everything_is_a_scan_a_sample_of_small_batches_is_kept_once_there_is_no_room() -> None:
+    """As beside a front that keeps answers itself: what is asked here is kept there."""
+    cache = MemoryCache(MemorySettings(size=SMALLEST), CollectorRegistry(), scan=0)
+    before = [b"%d" % number for number in range(100)]
+    put(cache, before)
+    assert all(cache.find(key) for key in before)
+    put(
+        cache, (f"filling {number}" for number in itertools.takewhile(lambda _: not cache.evicted, itertools.count()))
+    )
+    after = [b"after %d" % number for number in range(1_600)]
+    entered = sum(cache.put([key], [found()]) for key in after)
+    assert 40 < entered < 200
+
+
 def test_what_left_and_soon_comes_back_stays() -> None:
     """It goes straight to the main queue, which later ones that nobody asks for again do not touch."""
     cache = make_cache(entries=1_600)

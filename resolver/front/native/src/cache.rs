@@ -4,6 +4,7 @@
 //! keeps its place until it is put again or evicted, so that each entry has exactly one place in one queue.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -16,8 +17,8 @@ use crate::queues::{Entries, Place, Queues, Slot, VISITS_MAX};
 use crate::tallies::{Tallies, Tally};
 
 /// What an entry takes beside the bytes of its spellings and its answer, and what a spelling does.
-const ENTRY_OCTETS: usize = 280;
-const SPELLING_OCTETS: usize = 120;
+const ENTRY_OCTETS: usize = 300;
+const SPELLING_OCTETS: usize = 140;
 
 /// The outcome of what is no answer but an error, which names the position that it is for.
 pub const FAULT: u8 = 0;
@@ -50,16 +51,25 @@ pub struct Frame {
     pub as_of: u64,
     /// The newest change of prefixes that was known when it was read.
     pub sequence: u64,
-    pub tag: Box<[u8]>,
+    pub tag: Arc<[u8]>,
     pub is_own: bool,
 }
 
 impl Frame {
-    /// What is sent of it, and counted.
-    pub fn part(&self, tallies: &mut Tallies) -> Part {
-        let Self { wire, outcome, is_own, tag, .. } = self;
-        Part { wire: wire.clone(), outcome: *outcome, is_own: *is_own, tally: tallies.tally(tag) }
+    /// Takes apart what is sent of it and counted, and on what terms that is kept.
+    pub fn split(self, tallies: &mut Tallies) -> (Part, Terms) {
+        let Self { wire, keep, key, outcome, as_of, sequence, tag, is_own } = self;
+        (Part { wire, outcome, is_own, tally: tallies.tally(&tag) }, Terms { keep, key, as_of, sequence })
     }
+}
+
+/// For how long, under what key and as of when an answer is kept.
+#[derive(Debug)]
+pub struct Terms {
+    keep: Duration,
+    key: Box<[u8]>,
+    as_of: u64,
+    sequence: u64,
 }
 
 struct Entry {
@@ -79,9 +89,11 @@ struct Entry {
     is_absent: bool,
 }
 
-/// Where a spelling leads: which entry, and which of its spellings (0: the key).
+/// Where a spelling leads: which entry, and which of its spellings (0: the key). With its hash the table grows without a
+/// look at the entries, of which there may be a million.
 #[derive(Clone, Copy)]
 struct Spelling {
+    hash: u64,
     slot: Slot,
     which: u32,
 }
@@ -173,32 +185,42 @@ impl Cache {
     }
 
     /// Keeps an answer, if it may be kept, under its key and the identifier as it was asked for.
-    pub fn keep(&mut self, identifier: &[u8], frame: &Frame, part: Part, now: Instant) {
-        let size = frame.key.len() + frame.wire.len();
-        if frame.keep.is_zero() || frame.key.is_empty() || size > self.bounds.entry_octets {
+    pub fn keep(&mut self, identifier: &[u8], part: &Part, terms: Terms, now: Instant) {
+        let Terms { keep, key, as_of, sequence } = terms;
+        if keep.is_zero() || key.is_empty() || key.len() + part.wire.len() > self.bounds.entry_octets {
             return;
         }
         // Nearly always nothing has changed at all.
-        let is_void = frame.sequence < self.changed.newest()
-            && lineage(&frame.key).any(|prefix| self.changed.changed_at(prefix) > frame.sequence);
-        if is_void || frame.as_of < self.dropped.changed_at(&frame.key) {
+        let is_void =
+            sequence < self.changed.newest() && lineage(&key).any(|prefix| self.changed.changed_at(prefix) > sequence);
+        if is_void || as_of < self.dropped.changed_at(&key) {
             self.counts.refused += 1;
             return;
         }
-        let Some(expires) = now.checked_add(frame.keep) else { return };
-        let fresh = Fresh { part, expires, as_of: frame.as_of, sequence: frame.sequence };
-        let slot = match self.shelf.find_key(&frame.key) {
-            Some(slot) => {
-                if frame.as_of < self.shelf.entries[slot as usize].as_of {
+        let Some(expires) = now.checked_add(keep) else { return };
+        let fresh = Fresh { part: part.clone(), expires, as_of, sequence };
+        let is_canonical = *key == *identifier;
+        let hash = self.shelf.hash_of(&key);
+        let slot = match self.shelf.find_hashed(hash, &key) {
+            Some(slot) if self.shelf.entries[slot as usize].key == key => {
+                if as_of < self.shelf.entries[slot as usize].as_of {
                     self.counts.refused += 1;
                     return;
                 }
                 self.put_again(slot, fresh);
                 slot
             }
-            None => self.put_new(&frame.key, fresh),
+            held => {
+                // The key led to another entry as a mere spelling: it is that no longer.
+                if let Some(other) = held {
+                    self.remove_spelling(other, &key);
+                }
+                self.put_new(hash, key, fresh)
+            }
         };
-        self.add_spelling(slot, identifier);
+        if !is_canonical {
+            self.add_spelling(slot, identifier);
+        }
         let queues = if self.shelf.entries[slot as usize].is_absent { &mut self.absent } else { &mut self.found };
         queues.make_room(&mut self.shelf);
     }
@@ -245,18 +267,13 @@ impl Cache {
         self.found.evicted + self.absent.evicted
     }
 
-    fn put_new(&mut self, key: &[u8], fresh: Fresh) -> Slot {
-        // The key may be what leads to another entry as a mere spelling: it is that no longer.
-        if let Some(other) = self.shelf.find(key) {
-            self.remove_spelling(other, key);
-        }
-        let hash = self.shelf.hash_of(key);
+    fn put_new(&mut self, hash: u64, key: Box<[u8]>, fresh: Fresh) -> Slot {
         let is_absent = fresh.part.outcome == ABSENT;
         let queues = if is_absent { &mut self.absent } else { &mut self.found };
         let place = queues.place_for(hash);
         let entry = Entry {
             hash,
-            key: key.into(),
+            key,
             spellings: Vec::new(),
             part: fresh.part,
             expires: Some(fresh.expires),
@@ -305,7 +322,7 @@ impl Cache {
         }
         self.resized(slot, |entry| entry.spellings.push(identifier.into()));
         let which = self.shelf.entries[slot as usize].spellings.len() as u32;
-        self.shelf.link(Spelling { slot, which }, identifier);
+        self.shelf.link(Spelling { hash: self.shelf.hash_of(identifier), slot, which });
     }
 
     fn remove_spelling(&mut self, slot: Slot, identifier: &[u8]) {
@@ -352,9 +369,13 @@ impl Shelf {
     }
 
     fn find(&self, identifier: &[u8]) -> Option<Slot> {
-        self.table
-            .find(self.hash_of(identifier), |held| self.entries[held.slot as usize].spelling(held.which) == identifier)
-            .map(|held| held.slot)
+        self.find_hashed(self.hash_of(identifier), identifier)
+    }
+
+    fn find_hashed(&self, hash: u64, identifier: &[u8]) -> Option<Slot> {
+        let is_it =
+            |held: &Spelling| held.hash == hash && self.entries[held.slot as usize].spelling(held.which) == identifier;
+        self.table.find(hash, is_it).map(|held| held.slot)
     }
 
     fn find_key(&self, key: &[u8]) -> Option<Slot> {
@@ -362,31 +383,27 @@ impl Shelf {
     }
 
     fn add(&mut self, entry: Entry) -> Slot {
-        let key = entry.key.clone();
+        let hash = entry.hash;
         // Entries are bounded in bytes, far below what 32 bits count.
         let slot = self.entries.insert(entry) as Slot;
-        self.link(Spelling { slot, which: 0 }, &key);
+        self.link(Spelling { hash, slot, which: 0 });
         slot
     }
 
-    fn link(&mut self, spelling: Spelling, octets: &[u8]) {
-        let hash = self.hash_of(octets);
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        self.table
-            .insert_unique(hash, spelling, |held| hasher.hash_one(entries[held.slot as usize].spelling(held.which)));
+    fn link(&mut self, spelling: Spelling) {
+        self.table.insert_unique(spelling.hash, spelling, |held| held.hash);
     }
 
-    fn unlink(&mut self, spelling: Spelling) {
-        let hash = self.hash_of(self.entries[spelling.slot as usize].spelling(spelling.which));
-        let same = |held: &Spelling| held.slot == spelling.slot && held.which == spelling.which;
-        if let Ok(found) = self.table.find_entry(hash, same) {
+    fn unlink(&mut self, hash: u64, slot: Slot, which: u32) {
+        if let Ok(found) = self.table.find_entry(hash, |held| held.slot == slot && held.which == which) {
             found.remove();
         }
     }
 
     fn unlink_spellings(&mut self, slot: Slot) {
         for which in 1..=self.entries[slot as usize].spellings.len() as u32 {
-            self.unlink(Spelling { slot, which });
+            let hash = self.hash_of(self.entries[slot as usize].spelling(which));
+            self.unlink(hash, slot, which);
         }
     }
 }
@@ -414,7 +431,7 @@ impl Entries for Shelf {
 
     fn remove(&mut self, slot: Slot) {
         self.unlink_spellings(slot);
-        self.unlink(Spelling { slot, which: 0 });
+        self.unlink(self.entries[slot as usize].hash, slot, 0);
         self.entries.remove(slot as usize);
     }
 }
@@ -447,9 +464,9 @@ mod tests {
             Self { cache, tallies: Tallies::default(), now }
         }
 
-        fn keep(&mut self, identifier: &str, frame: &Frame) {
-            let part = frame.part(&mut self.tallies);
-            self.cache.keep(identifier.as_bytes(), frame, part, self.now);
+        fn keep(&mut self, identifier: &str, frame: Frame) {
+            let (part, terms) = frame.split(&mut self.tallies);
+            self.cache.keep(identifier.as_bytes(), &part, terms, self.now);
         }
 
         fn has(&mut self, identifier: &str) -> bool {
@@ -465,7 +482,7 @@ mod tests {
             outcome: 1,
             as_of: 10,
             sequence: 10,
-            tag: Box::default(),
+            tag: Arc::default(),
             is_own: false,
         }
     }
@@ -473,8 +490,8 @@ mod tests {
     #[test]
     fn only_a_nodes_own_word_is_given_to_whoever_asks_in_another_way() {
         let mut bench = Bench::new(BOUNDS);
-        bench.keep("88.1/own", &Frame { is_own: true, ..frame("88.1/OWN") });
-        bench.keep("88.1/other", &frame("88.1/OTHER"));
+        bench.keep("88.1/own", Frame { is_own: true, ..frame("88.1/OWN") });
+        bench.keep("88.1/other", frame("88.1/OTHER"));
         assert!(bench.has("88.1/own") && bench.has("88.1/other"));
         assert!(bench.cache.find(b"88.1/own", false, bench.now).is_some());
         assert!(bench.cache.find(b"88.1/other", false, bench.now).is_none());
@@ -485,7 +502,7 @@ mod tests {
     fn a_key_is_found_by_so_many_spellings() {
         let mut bench = Bench::new(BOUNDS);
         for spelling in ["88.1/abc", "88.1/Abc", "88.1/ABc", "88.1/aBC"] {
-            bench.keep(spelling, &frame("88.1/ABC"));
+            bench.keep(spelling, frame("88.1/ABC"));
         }
         for spelling in ["88.1/ABC", "88.1/abc", "88.1/Abc", "88.1/ABc"] {
             assert!(bench.has(spelling), "{spelling}");
@@ -497,22 +514,22 @@ mod tests {
     #[test]
     fn what_is_dropped_is_not_found_by_any_spelling_and_not_kept_as_it_was() {
         let mut bench = Bench::new(BOUNDS);
-        bench.keep("88.1/abc", &frame("88.1/ABC"));
+        bench.keep("88.1/abc", frame("88.1/ABC"));
         bench.cache.drop_keys(&[b"88.1/ABC".to_vec(), b"88.1/OTHER".to_vec()], 11);
         assert!(!bench.has("88.1/abc") && !bench.has("88.1/ABC"));
-        bench.keep("88.1/abc", &frame("88.1/ABC"));
-        bench.keep("88.1/other", &frame("88.1/OTHER"));
+        bench.keep("88.1/abc", frame("88.1/ABC"));
+        bench.keep("88.1/other", frame("88.1/OTHER"));
         assert!(!bench.has("88.1/abc") && !bench.has("88.1/other"));
         assert_eq!(bench.cache.counts.refused, 2);
-        bench.keep("88.1/abc", &Frame { as_of: 11, ..frame("88.1/ABC") });
+        bench.keep("88.1/abc", Frame { as_of: 11, ..frame("88.1/ABC") });
         assert!(bench.has("88.1/abc"));
     }
 
     #[test]
     fn an_older_answer_does_not_replace_a_newer_one() {
         let mut bench = Bench::new(BOUNDS);
-        bench.keep("88.1/A", &Frame { as_of: 12, wire: Bytes::from_static(b"new"), ..frame("88.1/A") });
-        bench.keep("88.1/A", &frame("88.1/A"));
+        bench.keep("88.1/A", Frame { as_of: 12, wire: Bytes::from_static(b"new"), ..frame("88.1/A") });
+        bench.keep("88.1/A", frame("88.1/A"));
         assert_eq!(
             bench.cache.find(b"88.1/A", true, bench.now).map(|part| part.wire.clone()),
             Some(Bytes::from_static(b"new"))
@@ -522,10 +539,10 @@ mod tests {
     #[test]
     fn a_change_below_the_empty_prefix_voids_everything() {
         let mut bench = Bench::new(BOUNDS);
-        bench.keep("88.1/x", &frame("88.1/X"));
+        bench.keep("88.1/x", frame("88.1/X"));
         bench.cache.prefixes_changed(&[Vec::new()], 1_000);
         assert!(!bench.has("88.1/x"));
-        bench.keep("88.1/x", &Frame { sequence: 1_000, ..frame("88.1/X") });
+        bench.keep("88.1/x", Frame { sequence: 1_000, ..frame("88.1/X") });
         assert!(bench.has("88.1/x"));
     }
 
@@ -533,8 +550,8 @@ mod tests {
     fn a_change_of_any_prefix_above_voids() {
         for changed in ["88", "88.1", "88.1.a"] {
             let mut bench = Bench::new(BOUNDS);
-            bench.keep("88.1.A/x", &frame("88.1.A/X"));
-            bench.keep("88.2/x", &Frame { sequence: 12, ..frame("88.2/X") });
+            bench.keep("88.1.A/x", frame("88.1.A/X"));
+            bench.keep("88.2/x", Frame { sequence: 12, ..frame("88.2/X") });
             bench.cache.prefixes_changed(&[b"88.1.a.b".to_vec(), b"88.1.a/x".to_vec(), b"88.".to_vec()], 12);
             assert!(bench.has("88.1.A/x"), "{changed}");
             bench.cache.prefixes_changed(&[changed.as_bytes().to_vec()], 12);
@@ -542,7 +559,7 @@ mod tests {
             bench.cache.prefixes_changed(&[changed.as_bytes().to_vec()], 13);
             assert!(!bench.has("88.1.A/x"), "{changed}");
             assert_eq!(bench.has("88.2/x"), changed != "88");
-            bench.keep("88.1.A/x", &frame("88.1.A/X"));
+            bench.keep("88.1.A/x", frame("88.1.A/X"));
             assert!(!bench.has("88.1.A/x"), "read before the change");
         }
     }
@@ -550,7 +567,7 @@ mod tests {
     #[test]
     fn nothing_is_given_beyond_its_time() {
         let mut bench = Bench::new(BOUNDS);
-        bench.keep("88.1/A", &frame("88.1/A"));
+        bench.keep("88.1/A", frame("88.1/A"));
         bench.now += Duration::from_secs(59);
         assert!(bench.has("88.1/A"));
         bench.cache.current_until = bench.now;
@@ -564,12 +581,12 @@ mod tests {
     #[test]
     fn what_may_not_be_kept_is_not() {
         let mut bench = Bench::new(BOUNDS);
-        bench.keep("88.1/A", &Frame { keep: Duration::ZERO, ..frame("88.1/A") });
-        bench.keep("88.1/B", &Frame { wire: Bytes::from(vec![0; 1 << 14]), ..frame("88.1/B") });
+        bench.keep("88.1/A", Frame { keep: Duration::ZERO, ..frame("88.1/A") });
+        bench.keep("88.1/B", Frame { wire: Bytes::from(vec![0; 1 << 14]), ..frame("88.1/B") });
         assert_eq!(bench.cache.len(), 0);
-        bench.keep("88.1/A", &frame("88.1/A"));
+        bench.keep("88.1/A", frame("88.1/A"));
         bench.cache.clear(11);
-        bench.keep("88.1/A", &frame("88.1/A"));
+        bench.keep("88.1/A", frame("88.1/A"));
         assert_eq!((bench.cache.len(), bench.cache.octets()), (0, 0));
     }
 
@@ -580,14 +597,14 @@ mod tests {
             for number in 0..500 {
                 let key = format!("88.1/HOT{number}");
                 if !bench.has(&key) {
-                    bench.keep(&key.to_lowercase(), &frame(&key));
+                    bench.keep(&key.to_lowercase(), frame(&key));
                 }
             }
         }
         for number in 0..20_000 {
             let key = format!("88.1/COLD{number}");
-            bench.keep(&key.to_lowercase(), &frame(&key));
-            bench.keep(&key, &Frame { outcome: ABSENT, ..frame(&format!("88.2/NONE{number}")) });
+            bench.keep(&key.to_lowercase(), frame(&key));
+            bench.keep(&key, Frame { outcome: ABSENT, ..frame(&format!("88.2/NONE{number}")) });
             assert!(bench.cache.found.octets() <= BOUNDS.found_octets);
             assert!(bench.cache.absent.octets() <= BOUNDS.absent_octets);
         }
@@ -602,8 +619,8 @@ mod tests {
     #[test]
     fn a_spelling_follows_the_key_that_it_was_last_answered_under() {
         let mut bench = Bench::new(BOUNDS);
-        bench.keep("88.1/a", &frame("88.1/A"));
-        bench.keep("88.1/a", &Frame { wire: Bytes::from_static(b"own"), ..frame("88.1/a") });
+        bench.keep("88.1/a", frame("88.1/A"));
+        bench.keep("88.1/a", Frame { wire: Bytes::from_static(b"own"), ..frame("88.1/a") });
         assert_eq!(
             bench.cache.find(b"88.1/a", true, bench.now).map(|part| part.wire.clone()),
             Some(Bytes::from_static(b"own"))

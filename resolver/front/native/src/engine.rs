@@ -503,7 +503,7 @@ impl Engine {
             Said::Frame(frame, charge) => {
                 flight.charge = Some(charge);
                 let identifier = flight.identifiers.first().map(|(_, identifier)| &**identifier);
-                let part = self.keep(&flight, identifier, &frame, now);
+                let part = self.keep(&flight, identifier, frame, now);
                 if flight.is_batch {
                     self.deliver(&mut flight, || Settled::Parts(vec![(0, part.clone())]));
                 } else {
@@ -543,20 +543,20 @@ impl Engine {
                 Some((at, identifier)) if *at == position => Some(identifier),
                 _ => flight.identifiers.iter().find(|(at, _)| *at == position).map(|(_, identifier)| identifier),
             };
-            parts.push((position, self.keep(flight, identifier.map(|identifier| &**identifier), &frame, now)));
+            parts.push((position, self.keep(flight, identifier.map(|identifier| &**identifier), frame, now)));
         }
         parts
     }
 
     /// Keeps what may be kept of an answer, and gives what is sent of it.
-    fn keep(&mut self, flight: &Flight, identifier: Option<&[u8]>, frame: &Frame, now: Instant) -> Part {
-        let part = frame.part(&mut self.tallies);
+    fn keep(&mut self, flight: &Flight, identifier: Option<&[u8]>, frame: Frame, now: Instant) -> Part {
+        let (part, terms) = frame.split(&mut self.tallies);
         if let Some(identifier) = identifier
             && flight.is_public()
             // Only this node's own word is the same however far a question goes.
             && (flight.course.is_usual() || part.is_own)
         {
-            self.cache.keep(identifier, frame, part.clone(), now);
+            self.cache.keep(identifier, &part, terms, now);
         }
         part
     }

@@ -159,9 +159,11 @@ impl Flights {
         }
         let flight = self.flights.remove(index);
         if let Some(identifier) = flight.shared()
-            && self.shared.get(identifier) == Some(&token)
+            && let Some((identifier, other)) = self.shared.remove_entry(identifier)
+            && other != token
         {
-            self.shared.remove(identifier);
+            // Another one is out for it, begun after a change.
+            self.shared.insert(identifier, other);
         }
         Some(flight)
     }

@@ -69,7 +69,7 @@ impl Queues {
 
     /// Tells where a new key belongs.
     pub fn place_for(&self, hash: u64) -> Place {
-        if self.ghosts[self.ghost(hash)] == hash { Place::Main } else { Place::Small }
+        if self.evicted > 0 && self.ghosts[self.ghost(hash)] == hash { Place::Main } else { Place::Small }
     }
 
     /// Enters a new entry.

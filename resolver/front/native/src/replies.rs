@@ -73,8 +73,9 @@ pub fn run(tokens: &[u8], frames: &Bound<'_, PyList>, state: State, room: &Budge
     }
     let mut read = Read { replies: Vec::with_capacity(tokens.len()), mistake: None };
     let mut errors = Vec::new();
+    let mut tag = Arc::default();
     for (place, (token, given)) in tokens.iter().zip(frames.iter()).enumerate() {
-        match found(&given, state, room) {
+        match found(&given, state, room, &mut tag) {
             Ok(None) => errors.push(place),
             Ok(Some(said)) => read.note(Token::from_le_bytes(*token), Ok(said)),
             Err(error) => read.note(Token::from_le_bytes(*token), Err(error)),
@@ -84,12 +85,12 @@ pub fn run(tokens: &[u8], frames: &Bound<'_, PyList>, state: State, room: &Budge
 }
 
 /// Reads a frame; nothing where it is an error.
-fn found(given: &Bound<'_, PyAny>, state: State, room: &Budget) -> PyResult<Option<Said>> {
+fn found(given: &Bound<'_, PyAny>, state: State, room: &Budget, tag: &mut Arc<[u8]>) -> PyResult<Option<Said>> {
     let tuple = given.cast::<PyTuple>()?;
     if tuple.get_item(1)?.extract::<u8>()? == FAULT {
         return Ok(None);
     }
-    let frame = frame(tuple, state)?;
+    let frame = frame(tuple, state, tag)?;
     let charge = room.charge_anyway(frame.wire.len());
     Ok(Some(Said::Frame(frame, charge)))
 }
@@ -146,9 +147,10 @@ fn said(tuple: &Bound<'_, PyTuple>, state: State, room: &Budget, answer_octets: 
     if code == 0
         && let Ok(frames) = payload.cast::<PyList>()
     {
+        let mut tag = Arc::default();
         let each = |pair: Bound<'_, PyAny>| {
             let pair = pair.cast::<PyTuple>()?;
-            Ok((pair.get_item(0)?.extract()?, frame(pair.get_item(1)?.cast::<PyTuple>()?, state)?))
+            Ok((pair.get_item(0)?.extract()?, frame(pair.get_item(1)?.cast::<PyTuple>()?, state, &mut tag)?))
         };
         let mut octets = 0;
         for pair in frames.iter() {
@@ -173,11 +175,17 @@ fn said(tuple: &Bound<'_, PyTuple>, state: State, room: &Budget, answer_octets: 
     }))
 }
 
-fn frame(tuple: &Bound<'_, PyTuple>, (now, current, sequence): State) -> PyResult<Frame> {
+/// Reads one; `tag` is that of the one before, which nearly always is the same.
+fn frame(tuple: &Bound<'_, PyTuple>, (now, current, sequence): State, tag: &mut Arc<[u8]>) -> PyResult<Frame> {
     let octets = tuple.get_item(0)?;
     let body = request::body_of_frame(octets.cast::<PyBytes>()?.as_bytes())
         .ok_or_else(|| PyValueError::new_err("A frame is the tag 0x0A, a length, and so many bytes."))?;
     let (expires, generation): (f64, u64) = (tuple.get_item(2)?.extract()?, tuple.get_item(3)?.extract()?);
+    let counted = tuple.get_item(5)?;
+    let counted = counted.cast::<PyBytes>()?.as_bytes();
+    if **tag != *counted {
+        *tag = counted.into();
+    }
     // What is of another generation may have changed since it was read.
     let left = if generation == current { expires - now } else { 0.0 };
     Ok(Frame {
@@ -185,7 +193,7 @@ fn frame(tuple: &Bound<'_, PyTuple>, (now, current, sequence): State) -> PyResul
         outcome: tuple.get_item(1)?.extract()?,
         keep: Duration::try_from_secs_f64(left).unwrap_or_default(),
         as_of: tuple.get_item(4)?.extract()?,
-        tag: tuple.get_item(5)?.cast::<PyBytes>()?.as_bytes().into(),
+        tag: Arc::clone(tag),
         key: tuple.get_item(6)?.cast::<PyBytes>()?.as_bytes().into(),
         is_own: tuple.get_item(7)?.extract()?,
         sequence,
