@@ -208,8 +208,8 @@ class Federating:
                 answers[key] = Failed(fault=way)
             else:
                 here.setdefault(way, []).append(key)
-        for way, places in here.items():
-            answers |= await (self._taken_over if way is _Here.TAKEOVER else self._copies)(query, places)
+        for where, some in here.items():
+            answers |= await (self._taken_over if where is _Here.TAKEOVER else self._copies)(query, some)
         if parts and isinstance(path, Path):
             answers |= await self._ask_children(query, parts, path)
         return answers

@@ -331,6 +331,27 @@ async def test_waiting_for_room_ends_with_the_deadline() -> None:
     assert await place.ask() == [ABSENT]
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_whoever_goes_takes_no_place_along(turns: int) -> None:
+    """Also in the turn of the loop in which a place is handed on to somebody who goes."""
+    slow = SaidDriver(seconds=0.02)
+    place = Place(slow, settings=FederationSettings(calls=1))
+    first, second, third = (asyncio.ensure_future(place.ask()) for _ in range(3))
+    if turns < 5:
+        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0.005)
+    else:
+        # It has ended, and the next one has not gone on yet.
+        await asyncio.wait({first}, return_when=asyncio.FIRST_COMPLETED)
+    second.cancel()
+    assert await asyncio.wait_for(third, 1) == await first == [ABSENT]
+    await asyncio.gather(second, return_exceptions=True)
+    assert await place.ask(seconds=0.5) == [ABSENT]
+    assert place.child._room == 1
+    assert not place.child._waiting
+
+
 async def test_a_late_answer_is_asked_for_once_more_within_the_budget() -> None:
     first, second = SaidDriver(), SaidDriver()
     place = Place(first, second, settings=FederationSettings(hedge_percent=5))
