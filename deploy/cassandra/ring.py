@@ -69,8 +69,9 @@ FAST_SETTINGS: Final = (
     "networking_cache_size: 16MiB",
     "memtable_heap_space: 96MiB",
     "memtable_offheap_space: 96MiB",
-    # A machine that runs tests is busy.
-    "read_request_timeout: 5s",
+    # A machine that runs tests is busy. But a node that has not reckoned yet when to ask another replica waits for
+    # half of this, and a lookup for 2 s.
+    "read_request_timeout: 3s",
     "range_request_timeout: 10s",
     "write_request_timeout: 5s",
     "cas_contention_timeout: 5s",

@@ -25,12 +25,11 @@ from tests.services.ports import free_ports
 
 ROOT: Final = Path(__file__).parents[2]
 
-RECKONED: Final = 12
+RECKONED: Final = 8
 """Seconds after which a node surely knows of a table that it has read when to ask another replica.
 
-It reckons that every `read_request_timeout`, 5 s in such a ring and more when it is busy, from the reads that it has
-coordinated. Without any it waits for half of that, which is longer than a lookup waits: what it asks of a node that
-was just lost is not answered.
+It reckons that every `read_request_timeout`, 3 s in such a ring and more when it is busy, from the reads that it has
+coordinated. Without any it waits for half of that: what it asks of a node that was just lost is answered late.
 """
 
 _STARTED: Final[list["subprocess.Popen[str]"]] = []
