@@ -71,8 +71,8 @@ class Server:
 
     def __init__(self, settings: ServingSettings, addresses: Sequence[str]) -> None:
         self._settings = settings
-        self._addresses = addresses
-        self._credentials = server_credentials(settings.tls) if settings.tls else None
+        # For each address its own: of credentials that follow their files gRPC asks once what is in them.
+        self._places = [(each, server_credentials(settings.tls) if settings.tls else None) for each in addresses]
         self._server = grpc.aio.server(options=_options(settings))
         self._services: list[str] = []
         self._health = Health(frozenset())
@@ -100,7 +100,7 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*self._services, HEALTH_SERVICE, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self.port, *_ = [self._bind(address) for address in self._addresses]
+        self.port, *_ = [self._bind(*place) for place in self._places]
         await self._server.start()
 
     def set_serving(self, *, is_serving: bool) -> None:
@@ -117,10 +117,10 @@ class Server:
         """End at once; calls in flight are cancelled."""
         await self._server.stop(None)
 
-    def _bind(self, address: str) -> int:
+    def _bind(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
-            if self._credentials:
-                return self._server.add_secure_port(address, self._credentials)
+            if credentials:
+                return self._server.add_secure_port(address, credentials)
             return self._server.add_insecure_port(address)
         except RuntimeError:
             # gRPC writes the system's reason to its own log only.

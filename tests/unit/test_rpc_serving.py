@@ -29,6 +29,7 @@ from resolver.rpc.serving import MESSAGE_BYTES, Server, ServingSettings, build_s
 from resolver.rpc.tls import ClientTls, ServerTls
 from resolver.units import Duration
 from tests.certificates import Authority, Files
+from tests.services.ports import free_ports
 
 SERVICE = "topnode.test.Echo"
 ECHO = f"/{SERVICE}/Echo"
@@ -312,6 +313,19 @@ async def test_a_client_that_knows_the_authority_is_served(authority: Authority,
     async with running(loopback(tls=tls)) as server:
         assert await call(f"127.0.0.1:{server.port}", tls=ClientTls(server_ca=authority.path)) == b"hello"
         assert not server.proves_clients
+
+
+async def test_each_of_several_addresses_is_served_over_tls(authority: Authority, node_files: Files) -> None:
+    tls = ServerTls(certificate=node_files.certificate, key=node_files.key)
+    first, second = (f"127.0.0.1:{port}" for port in free_ports(2))
+    server = build_server(ServingSettings(address=first, tls=tls), (first, second))
+    server.add(SERVICE, {"Echo": Calls("echo", SystemClock(), CollectorRegistry()).serve("Echo", echo)})
+    await server.start()
+    try:
+        for address in (first, second):
+            assert await call(address, tls=ClientTls(server_ca=authority.path)) == b"hello"
+    finally:
+        await server.stop()
 
 
 async def test_a_client_that_knows_another_authority_is_not_connected(node_files: Files, tmp_path: Path) -> None:
