@@ -17,7 +17,8 @@ import grpc
 import pytest
 
 from tests.certificates import Authority
-from tests.services.http2 import ClosedError, Connection, Kind, Setting, frame
+from tests.services import hpack
+from tests.services.http2 import CANCEL, END_HEADERS, ClosedError, Connection, Kind, Setting, call_headers, frame
 from tests.services.http2 import message as framed
 
 pytestmark = pytest.mark.needs("native-front")
@@ -653,6 +654,24 @@ def test_cancelled_calls_leave_room(site: Site, caller: Caller) -> None:
     site.reply = site.answered
     assert caller.call(ONE, field(b"88.1/b")) == answer_of(b"88.1/b")
     assert site.front.stats()["waiting"] <= 17
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_whoever_gives_all_calls_up_before_anybody_has_looked_at_them_keeps_the_connection(times: int) -> None:
+    """As clients do whose time is over while a node is held up: what else they asked on it must not end with it."""
+    block = hpack.write(call_headers(ONE))
+    with running(streams=256) as site, Connection(f"127.0.0.1:{site.front.port}") as connection:
+        octets = b""
+        for _ in range(times):
+            numbers = [connection.stream() for _ in range(256)]
+            begun = [frame(Kind.HEADERS, block, flags=END_HEADERS, stream=number) for number in numbers]
+            ended = [frame(Kind.RST_STREAM, CANCEL, stream=number) for number in numbers]
+            octets += b"".join(begun + ended)
+        connection.send(octets)
+        asked = connection.call(ONE, framed(field(b"88.1/a")))
+        assert connection.goaway is None
+        assert asked is not None
+        assert asked.messages == (answer_of(b"88.1/a"),)
 
 
 def test_draining_finishes_what_is_in_flight(site: Site, caller: Caller) -> None:

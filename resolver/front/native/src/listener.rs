@@ -23,6 +23,7 @@ use crate::identity::identity;
 use crate::settings::Settings;
 use crate::transport::{Io, Meter, Transport, written};
 use crate::turns::{Last, turn};
+use crate::upkeep::RESETS_FORGIVEN;
 
 /// Connections that the kernel holds ready for us.
 const BACKLOG: i32 = 4_096;
@@ -43,10 +44,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// What one stream may hold that is not written yet.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// Streams that a client reset, remembered for a while; and such that it reset before they were accepted.
+/// Streams that a client reset, remembered for a while.
 const RESET_REMEMBERED: usize = 64;
 const RESET_FOR: Duration = Duration::from_secs(1);
-const RESET_UNACCEPTED: usize = 64;
 
 /// HTTP/2 over a connection.
 type Http2 = h2::server::Connection<Transport, Bytes>;
@@ -194,7 +194,8 @@ pub fn http2(settings: &Settings) -> h2::server::Builder {
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(RESET_REMEMBERED)
         .reset_stream_duration(RESET_FOR)
-        .max_pending_accept_reset_streams(RESET_UNACCEPTED);
+        // Those that were not looked at yet count like others: while a node is held up, the time of all calls may end.
+        .max_pending_accept_reset_streams(RESETS_FORGIVEN as usize);
     builder
 }
 

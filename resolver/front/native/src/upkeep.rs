@@ -18,8 +18,8 @@ const STRIKES: u32 = 2;
 /// Changes of settings that are forgiven likewise: each has to be acknowledged.
 const SETTINGS_FORGIVEN: u32 = 32;
 
-/// Calls that a client may cancel more than it lets be answered.
-const RESETS_FORGIVEN: u32 = 1_000;
+/// Calls that a client may cancel more than it lets be answered, looked at or not.
+pub const RESETS_FORGIVEN: u32 = 1_000;
 
 /// So much of what a client has not read has to go before it counts as moving, and such a part of it; all of it where
 /// that is less.
