@@ -6,7 +6,7 @@ calls wait than may, CHILD_UNREACHABLE at once. There are no other attempts: who
 
 import asyncio
 from bisect import bisect_left
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -69,8 +69,8 @@ class Child:
         self._endpoints = list(endpoints)
         self._ledger = ledger
         self._monotonic = clock.monotonic
-        self._room = settings.calls
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._room = asyncio.Semaphore(settings.calls)
+        self._waiting = 0
         self._waiting_max = settings.waiting
         self._hedge_share = settings.hedge_percent / 100
         self._spare = 0.0
@@ -127,48 +127,34 @@ class Child:
         candidates = self._candidates()
         if not candidates:
             raise self._turn_away("None of its endpoints answers.")
-        if self._room:
-            self._room -= 1
-        else:
+        if self._room.locked():
             await self._enter(question.deadline)
+        else:
+            # Without waiting: acquiring what is free does not give up the turn.
+            await self._room.acquire()
         began = self._monotonic()
         outcome = "failed"
         try:
             reply = await self._over(candidates, question)
             outcome = "answered"
         finally:
-            self._leave()
+            self._room.release()
             self.outcomes[outcome] += 1
             self._ledger.note(self._monotonic() - began)
         return reply
 
     async def _enter(self, deadline: float) -> None:
-        """Wait until the place of a call that ends is handed on: who comes first has it first."""
-        if len(self._waiting) >= self._waiting_max:
+        """Wait until there is room for one more call."""
+        if self._waiting >= self._waiting_max:
             raise self._turn_away("As many calls as may wait for it already.")
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        self._waiting += 1
         try:
             async with asyncio.timeout(max(0.0, deadline - self._monotonic())):
-                await place
-        except BaseException as error:
-            if place.done() and not place.cancelled():
-                # It was handed on to somebody who goes: the next one has it.
-                self._leave()
-            elif place in self._waiting:
-                self._waiting.remove(place)
-            if isinstance(error, TimeoutError):
-                raise self._turn_away("Calls before this one took all the time there was.") from None
-            raise
-
-    def _leave(self) -> None:
-        """Hand the place of a call on, if somebody waits for one."""
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._room += 1
+                await self._room.acquire()
+        except TimeoutError:
+            raise self._turn_away("Calls before this one took all the time there was.") from None
+        finally:
+            self._waiting -= 1
 
     def _candidates(self) -> list[ChildEndpoint]:
         """Give the endpoints to be asked, best first: by priority, then by load, then by how fast they were."""

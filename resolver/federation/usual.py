@@ -6,13 +6,12 @@ both to it.
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 from resolver.answer import FOUND
 from resolver.errors import Fault
 from resolver.federation.checking import Said, Terms, Wanted
-
-MODULE: Final = "topnode_front"
+from resolver.rpc.native_channel import MODULE
 
 Usual: TypeAlias = Callable[[Sequence[bytes | Fault], Sequence[Wanted], Terms], Sequence[Said | None]]
 """Gives for each of what came what is made of it; None where it must be looked at."""

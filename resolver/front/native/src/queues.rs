@@ -69,6 +69,7 @@ impl Queues {
 
     /// Tells where a new key belongs.
     pub fn place_for(&self, hash: u64) -> Place {
+        // Before anything has left nobody comes back, and to see that is a look at memory that nobody has touched lately.
         if self.evicted > 0 && self.ghosts[self.ghost(hash)] == hash { Place::Main } else { Place::Small }
     }
 
