@@ -63,6 +63,7 @@ bench: $(VENV)/.dev $(NATIVE) ## benchmarks: tables here, JSON in build/bench*.j
 	$(BIN)/python -m loadtest.bench --json build/bench.json
 	$(BIN)/python -m loadtest.federation --json build/bench-federation.json
 	$(BIN)/python -m loadtest.native --json build/bench-native.json
+	$(BIN)/python -m loadtest.abuse --json build/bench-abuse.json
 	$(BIN)/python -m loadtest.ring --json build/bench-ring.json
 
 native: $(VENV)/.native ## the native front (needs cargo; test, check and bench build it where that is)

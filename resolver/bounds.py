@@ -30,7 +30,13 @@ LIST_PAGE: Final = 1_000
 """Identifiers on one page of a listing."""
 
 REQUEST_BYTES: Final = 4 * 1024 * 1024
-"""A request as it arrives."""
+"""A request of any service as it arrives."""
+
+LOOKUP_BYTES: Final = 64 * 1024
+"""The same of one for an identifier, for a page or for the node: many times what the longest identifier takes."""
+
+BATCH_BYTES: Final = BATCH_IDENTIFIERS * (IDENTIFIER_BYTES + 3) + LOOKUP_BYTES
+"""The same of a batch: as many of the longest identifiers as it may have, and what is said beside them."""
 
 INDEX_MAX: Final = 2**31 - 1
 """A value's index: a positive int4 (RFC 3651 section 3)."""

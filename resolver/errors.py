@@ -150,8 +150,8 @@ class Reason(Enum):
     )
     REQUEST_TOO_LARGE = Meaning(
         Kind.RESOURCE_EXHAUSTED,
-        "The request is larger than 4 MiB.",
-        "Split it; GetNodeInfo tells the bound. A packed one may hold 64 KiB, and else a hundred times its size.",
+        "The request is larger than its method allows.",
+        "Split it; GetNodeInfo tells the bound. A packed one may hold 64 KiB, or 100 times its size up to 256 KiB.",
     )
     TOO_MANY_IN_FLIGHT = Meaning(
         Kind.RESOURCE_EXHAUSTED, "The node works on as much as it accepts at once.", "Retry after the stated time."

@@ -303,10 +303,10 @@ def unread_answers(address: str, count: int = 100_000) -> Seen:
     return _flood(address, count, pieces, is_read=False)
 
 
-def packed_flood(address: str, count: int = 2_000) -> Seen:
+def packed_flood(address: str, count: int = 2_000, method: str = RESOLVE, most: int = 4 << 20) -> Seen:
     """Send messages of 4 MiB in 45 KiB: nothing that packs better is unpacked."""
-    block = hpack.write(call_headers(RESOLVE, (b"grpc-encoding", b"gzip")))
-    packed = gzip.compress(os.urandom(41 << 10).ljust(4 << 20, b"\0"))
+    block = hpack.write(call_headers(method, (b"grpc-encoding", b"gzip")))
+    packed = gzip.compress(os.urandom(most // 100).ljust(most, b"\0"))
     body = message(packed, flag=1)
 
     def pieces(connection: Connection) -> Iterator[tuple[int, bytes]]:
@@ -318,6 +318,11 @@ def packed_flood(address: str, count: int = 2_000) -> Seen:
             yield len(parts), frame(Kind.HEADERS, block, flags=END_HEADERS, stream=number) + octets + last
 
     return _flood(address, count, pieces)
+
+
+def packed_batch_flood(address: str) -> Seen:
+    """The same with batches that are as large as packed ones may be."""
+    return packed_flood(address, method=BATCH, most=256 << 10)
 
 
 def dribbled_window(address: str, count: int = 50_000) -> Seen:
@@ -434,11 +439,14 @@ def _held(address: str, count: int, octets: bytes) -> Seen:
         while len(held) < min(count, most) and time.monotonic() < until:
             try:
                 held.append(opened.enter_context(socket.create_connection((host, int(port)), 1)))
-                held[-1].sendall(octets)
             except OSError:
                 seen.closed += 1
                 if seen.closed > CONNECTIONS:
                     break
+                continue
+            # One that has been ended since is looked at with all others.
+            with suppress(OSError):
+                held[-1].sendall(octets)
         seen.opened = seen.sent = len(held)
         time.sleep(HOLD_SECONDS)
         seen.closed += sum(map(_is_ended, held))
@@ -489,6 +497,7 @@ PROBES: Final[dict[str, Callable[[str], Seen]]] = {
         reset_flood,
         unread_answers,
         packed_flood,
+        packed_batch_flood,
         dribbled_window,
         zero_window,
         never_reading,

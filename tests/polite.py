@@ -4,7 +4,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -26,7 +26,8 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 class PoliteCaller:
     """Asks while the context is open, beside whatever else goes on."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, every: float = EVERY, prepare: Callable[[], object] = lambda: None) -> None:
+        """Ask at this address so often (in seconds), from a thread that first prepares itself."""
         self.took: list[float] = []
         """The seconds of each call that was answered."""
 
@@ -34,6 +35,8 @@ class PoliteCaller:
         """How the others failed."""
 
         self._address = address
+        self._every = every
+        self._prepare = prepare
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
 
@@ -46,6 +49,7 @@ class PoliteCaller:
         self._thread.join()
 
     def _run(self) -> None:
+        self._prepare()
         while not self._is_over.is_set():
             try:
                 with Connection(self._address) as connection:
@@ -54,7 +58,7 @@ class PoliteCaller:
                 self.failed.append(repr(error))
 
     def _ask(self, connection: Connection) -> None:
-        while not self._is_over.wait(EVERY):
+        while not self._is_over.wait(self._every):
             began = time.monotonic()
             number = connection.open_call(RESOLVE, asking(SMALL))
             ended = connection.ended((number,), PATIENCE).get(number)

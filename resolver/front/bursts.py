@@ -21,7 +21,7 @@ from resolver.front.batches import field_of
 from resolver.front.core import SERVICE, Answer, Call, Core, Metadata
 from resolver.query import PUBLIC, Asker
 from resolver.routes import RouteTable
-from resolver.rpc.calls import as_fault, too_large
+from resolver.rpc.calls import as_fault
 from resolver.rpc.errors import DETAILS_KEY, error_frame, status_of
 from resolver.trust.queries import QUERY_KEY, QueryVerifier
 
@@ -223,8 +223,6 @@ class Bursts:
     async def _whole(
         self, token: int, method: Served, octets: bytes, call: Call, asker_of: Callable[[bytes], Asker]
     ) -> list[Reply]:
-        if len(octets) > bounds.REQUEST_BYTES:
-            raise too_large(octets)
         call.asker = asker_of(octets)
         said = await method.answer(octets, call)
         return [(token, 0, said, "", list(call.beside))]

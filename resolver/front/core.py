@@ -34,6 +34,15 @@ from resolver.wire import mode_from_wire, path_from_wire, trace_message, unary
 SERVICE: Final = "topnode.resolver.v1.ResolverService"
 WIRE_VERSION: Final = "topnode.resolver.v1"
 
+ALLOWED: Final = {
+    "Resolve": bounds.LOOKUP_BYTES,
+    "BatchResolve": bounds.BATCH_BYTES,
+    "StreamResolve": bounds.BATCH_BYTES,
+    "ListHandles": bounds.LOOKUP_BYTES,
+    "GetNodeInfo": bounds.LOOKUP_BYTES,
+}
+"""Bytes that a request of each method has at most; of StreamResolve each message. Fronts keep to it."""
+
 TRACE_KEY: Final = "topnode-trace-bin"
 """The trailing metadata that carries a Trace, for a call that asked for one."""
 
@@ -234,7 +243,7 @@ class Core:
     def _read_batch(self, octets: bytes, deadline: float, asker: Asker) -> Query:
         request = parse(octets_pb2.BatchResolveRequestOctets, octets)
         identifiers: Sequence[bytes] = request.identifiers
-        # Too many are counted and refused by admission: four mebibytes hold two million, which nobody need copy.
+        # Too many are counted and refused by admission: two mebibytes hold a million, which nobody need copy.
         if len(identifiers) <= bounds.BATCH_IDENTIFIERS:
             identifiers = identifiers[:]
         return self._query(identifiers, request, deadline, asker)
@@ -327,4 +336,6 @@ def _bounds_message() -> pb.Bounds:
         envelope_rows=bounds.ENVELOPE_ROWS,
         chunk_bytes=bounds.CHUNK_BYTES,
         answers_kept_seconds=bounds.ANSWERS_KEPT,
+        batch_bytes=bounds.BATCH_BYTES,
+        lookup_bytes=bounds.LOOKUP_BYTES,
     )

@@ -3,10 +3,9 @@
 import grpc
 from prometheus_client import CollectorRegistry
 
-from resolver import bounds
 from resolver.clock import Clock
 from resolver.front.askers import AskerOf, proven_asker, public_asker, signatures_of, signing_asker
-from resolver.front.core import SERVICE, Answer, Call, Core, turn_refusal
+from resolver.front.core import ALLOWED, SERVICE, Answer, Call, Core, turn_refusal
 from resolver.query import Asker
 from resolver.rpc.calls import Body, Calls, Context, Method, too_large
 from resolver.rpc.serving import Server
@@ -33,8 +32,10 @@ class GrpcFront:
             "Resolve": self._hot(*resolve, asker_of),
             "BatchResolve": self._hot(*batch, asker_of),
             "StreamResolve": server.turns.serve(calls.method("StreamResolve"), self._turn(asker_of), turn_refusal),
-            "ListHandles": calls.serve("ListHandles", self._listing(asker_of)),
-            "GetNodeInfo": calls.serve("GetNodeInfo", self._body(core.get_node_info, asker_of)),
+            "ListHandles": calls.serve("ListHandles", self._listing(asker_of), ALLOWED["ListHandles"]),
+            "GetNodeInfo": calls.serve(
+                "GetNodeInfo", self._body(core.get_node_info, asker_of), ALLOWED["GetNodeInfo"]
+            ),
         }
         # Signed calls have methods of their own, so that no other call is even asked whether it is signed.
         signed = {
@@ -48,15 +49,15 @@ class GrpcFront:
 
     def _hot(self, method: Method, answer: Answer, asker_of: AskerOf) -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Make a hot method: without the coroutines that `Calls.serve` would put around it."""
-        monotonic, longest = self._monotonic, self._core.longest
+        monotonic, longest, most = self._monotonic, self._core.longest, ALLOWED[method.name]
 
         async def served(octets: bytes, context: Context) -> bytes:
             began = monotonic()
             call = None
             try:
                 # Before anything is read of it, or proven by it.
-                if len(octets) > bounds.REQUEST_BYTES:
-                    raise too_large(octets)
+                if len(octets) > most:
+                    raise too_large(most)
                 # None where the caller sets no deadline, whatever the stubs say; 0 where it is past.
                 remaining: float | None = context.time_remaining()
                 allowed = longest if remaining is None or remaining > longest else remaining
@@ -74,11 +75,11 @@ class GrpcFront:
         return grpc.unary_unary_rpc_method_handler(served)
 
     def _turn(self, asker_of: AskerOf) -> Turn:
-        body = self._body(self._core.stream_resolve, asker_of)
+        body, most = self._body(self._core.stream_resolve, asker_of), ALLOWED["StreamResolve"]
 
         async def turn(octets: bytes, context: Context) -> bytes:
-            if len(octets) > bounds.REQUEST_BYTES:
-                raise too_large(octets)
+            if len(octets) > most:
+                raise too_large(most)
             return await body(octets, context)
 
         return turn

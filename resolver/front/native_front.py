@@ -4,10 +4,14 @@
 """
 
 import asyncio
+import fcntl
+import os
+import resource
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -24,13 +28,13 @@ from resolver.clock import Clock
 from resolver.counting import Counting
 from resolver.errors import Fault, Reason
 from resolver.front.bursts import Bursts, Served
-from resolver.front.core import SERVICE, Core
+from resolver.front.core import ALLOWED, SERVICE, Core
 from resolver.routes import RouteTable
-from resolver.rpc.calls import LATENCY_BUCKETS, Counted
+from resolver.rpc.calls import LATENCY_BUCKETS, Counted, too_large
 from resolver.rpc.errors import status_of
 from resolver.rpc.health import HEALTH_SERVICE, NO_SUCH_SERVICE
 from resolver.rpc.native_channel import MODULE
-from resolver.rpc.serving import MESSAGE_BYTES, ServingSettings
+from resolver.rpc.serving import ServingSettings
 from resolver.rpc.tls import WatchedFiles
 from resolver.trust.queries import QUERY_KEY, QueryVerifier
 from resolver.units import Duration, Size
@@ -54,6 +58,8 @@ SPELLINGS: Final = 4
 _KINDS: Final = ("one", "batch", "other", "other")
 """How plain requests are read of Resolve, BatchResolve, ListHandles and GetNodeInfo: the last two not at all."""
 
+_Refusal = tuple[int, str, bytes]
+_Path = tuple[str, str, int, _Refusal | None]
 _ABSENT_PART: Final = 16
 _KEEPALIVE_TIMEOUT_MS: Final = 20_000
 _LONGEST: Final = 3_600.0
@@ -90,7 +96,7 @@ class NativeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         for name in ("connections", "connections_per_peer", "flights"):
             if getattr(self, name) < 1:
                 raise Fault(Reason.SETTING_INVALID, "At least one.", field=name)
-        if self.buffered < MESSAGE_BYTES:
+        if self.buffered < bounds.BATCH_BYTES:
             raise Fault(Reason.SETTING_INVALID, "At least one whole message must fit.", field="buffered")
         if self.body_timeout <= 0:
             raise Fault(Reason.SETTING_INVALID, "The time for a request is above 0.", field="body_timeout")
@@ -134,6 +140,7 @@ class NativeFront:
         self._current_until = current_until
         self._clock = clock
         self._grace = round(serving.drain_grace * 1_000)
+        self._connections = settings.connections
         self._files = WatchedFiles(serving.tls) if serving.tls else None
         self._sequence = 0
         methods = (
@@ -144,7 +151,11 @@ class NativeFront:
         )
         self._names = {f"/{SERVICE}/{method.name}": method.name for method in methods}
         kinds = _KINDS if answers_alone else ("other",) * len(_KINDS)
-        paths = [*zip(self._names, kinds, strict=True), *((path, "refer") for path in REFERRED)]
+        paths: list[_Path] = [
+            (path, kind, ALLOWED[name], _refusal(too_large(ALLOWED[name])))
+            for (path, name), kind in zip(self._names.items(), kinds, strict=True)
+        ]
+        paths += [(path, "refer", 0, None) for path in REFERRED]
         self._front = _made(settings, serving, core, referred, paths, self._files)
         self.port: int = self._front.port
         self._bursts = Bursts(
@@ -183,6 +194,7 @@ class NativeFront:
         """Serve as long as the context lasts; then drain, within the grace."""
         self._front.set_health(self._services)
         self._tell_currency()
+        make_room_for_files(self._connections)
         self._bursts.begin()
         self._front.start()
         self._running = True
@@ -325,7 +337,7 @@ def _made(
     serving: ServingSettings,
     core: Core,
     referred: str,
-    paths: Sequence[tuple[str, str]],
+    paths: Sequence[_Path],
     files: WatchedFiles | None,
 ) -> Any:
     """Make the front, which listens then and accepts nothing yet."""
@@ -339,8 +351,6 @@ def _made(
             refer=f"This method is served at {referred}.",
             batch_identifiers=bounds.BATCH_IDENTIFIERS,
             answer_bytes=bounds.ANSWER_BYTES,
-            # What is larger than a request, and not larger than this, is refused by its reason.
-            request_bytes=MESSAGE_BYTES,
             refusals=_REFUSALS,
             streams=serving.streams,
             connections=settings.connections,
@@ -370,13 +380,25 @@ def _made(
         ) from None
 
 
+def make_room_for_files(connections: int) -> None:
+    """Have the system make room now for as many files as there may be connections.
+
+    By itself it doubles that room whenever it is full, and has the thread that opened one file too many wait until
+    all cores know: here that answers nobody for 10 to 16 ms, each time.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # More than are allowed nobody opens; and of what cannot be had now the front learns when it needs it.
+    with suppress(OSError), Path(os.devnull).open() as some:
+        os.close(fcntl.fcntl(some, fcntl.F_DUPFD_CLOEXEC, min(connections, allowed) - 1))
+
+
 def _last(counted: Sequence[tuple[bytes, int, int]]) -> Callable[[], Iterable[tuple[bytes, int, int]]]:
     """Give this once, and nothing more."""
     left = [counted]
     return lambda: left.pop() if left else ()
 
 
-def _refusal(fault: Fault) -> tuple[int, str, bytes]:
+def _refusal(fault: Fault) -> _Refusal:
     status = status_of(fault)
     return status.code, status.message, status.SerializeToString()
 

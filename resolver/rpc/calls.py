@@ -53,9 +53,13 @@ def parse(message: type[_Message], octets: bytes) -> _Message:
         raise Fault(Reason.REQUEST_MALFORMED, f"The request is not a {name}.", variables={"message": name}) from None
 
 
-def too_large(octets: bytes) -> Fault:
-    """Say that a message is larger than REQUEST_BYTES; whoever serves a method asks that before all else."""
-    return Fault(Reason.REQUEST_TOO_LARGE, variables={"bytes": str(len(octets)), "allowed": str(REQUEST_BYTES)})
+def too_large(allowed: int) -> Fault:
+    """Say that a message has more bytes than its method allows; whoever serves one asks that before all else."""
+    return Fault(
+        Reason.REQUEST_TOO_LARGE,
+        f"The request is larger than the {allowed} bytes that its method allows.",
+        variables={"allowed": str(allowed)},
+    )
 
 
 def as_fault(method: str, error: Exception) -> Fault:
@@ -155,12 +159,12 @@ class Calls:
         self._methods.append(method)
         return method
 
-    def serve(self, name: str, body: Body) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def serve(self, name: str, body: Body, allowed: int = REQUEST_BYTES) -> "grpc.RpcMethodHandler[bytes, bytes]":
         """Make a unary method of its body, on raw bytes both ways. Larger requests are REQUEST_TOO_LARGE."""
 
         async def bounded(request: bytes, context: Context) -> bytes:
-            if len(request) > REQUEST_BYTES:
-                raise too_large(request)
+            if len(request) > allowed:
+                raise too_large(allowed)
             return await body(request, context)
 
         return grpc.unary_unary_rpc_method_handler(self._counted(name, bounded))
@@ -219,5 +223,5 @@ class Calls:
 async def _bounded(requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     async for octets in requests:
         if len(octets) > REQUEST_BYTES:
-            raise too_large(octets)
+            raise too_large(REQUEST_BYTES)
         yield octets

@@ -338,7 +338,7 @@ class GetNodeInfoResponse(_message.Message):
     def __init__(self, node: _Optional[str] = ..., tier: _Optional[str] = ..., software_version: _Optional[str] = ..., wire_version: _Optional[str] = ..., store_format: _Optional[int] = ..., bounds: _Optional[_Union[Bounds, _Mapping]] = ..., recursion_available: _Optional[bool] = ..., answer_tiers: _Optional[_Iterable[str]] = ..., applied_index: _Optional[int] = ...) -> None: ...
 
 class Bounds(_message.Message):
-    __slots__ = ("identifier_bytes", "value_data_bytes", "record_bytes", "record_values", "batch_identifiers", "answer_bytes", "list_page", "request_bytes", "envelope_bytes", "envelope_rows", "chunk_bytes", "answers_kept_seconds")
+    __slots__ = ("identifier_bytes", "value_data_bytes", "record_bytes", "record_values", "batch_identifiers", "answer_bytes", "list_page", "request_bytes", "envelope_bytes", "envelope_rows", "chunk_bytes", "answers_kept_seconds", "batch_bytes", "lookup_bytes")
     IDENTIFIER_BYTES_FIELD_NUMBER: _ClassVar[int]
     VALUE_DATA_BYTES_FIELD_NUMBER: _ClassVar[int]
     RECORD_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -351,6 +351,8 @@ class Bounds(_message.Message):
     ENVELOPE_ROWS_FIELD_NUMBER: _ClassVar[int]
     CHUNK_BYTES_FIELD_NUMBER: _ClassVar[int]
     ANSWERS_KEPT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    LOOKUP_BYTES_FIELD_NUMBER: _ClassVar[int]
     identifier_bytes: int
     value_data_bytes: int
     record_bytes: int
@@ -363,7 +365,9 @@ class Bounds(_message.Message):
     envelope_rows: int
     chunk_bytes: int
     answers_kept_seconds: int
-    def __init__(self, identifier_bytes: _Optional[int] = ..., value_data_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ..., record_values: _Optional[int] = ..., batch_identifiers: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., list_page: _Optional[int] = ..., request_bytes: _Optional[int] = ..., envelope_bytes: _Optional[int] = ..., envelope_rows: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., answers_kept_seconds: _Optional[int] = ...) -> None: ...
+    batch_bytes: int
+    lookup_bytes: int
+    def __init__(self, identifier_bytes: _Optional[int] = ..., value_data_bytes: _Optional[int] = ..., record_bytes: _Optional[int] = ..., record_values: _Optional[int] = ..., batch_identifiers: _Optional[int] = ..., answer_bytes: _Optional[int] = ..., list_page: _Optional[int] = ..., request_bytes: _Optional[int] = ..., envelope_bytes: _Optional[int] = ..., envelope_rows: _Optional[int] = ..., chunk_bytes: _Optional[int] = ..., answers_kept_seconds: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., lookup_bytes: _Optional[int] = ...) -> None: ...
 
 class Envelope(_message.Message):
     __slots__ = ("payload", "payload_type", "signatures")

@@ -96,7 +96,7 @@ async def test_what_is_refused_as_a_whole_is_told_and_the_call_goes_on(front: Ru
         assert (await talk.refused(b"")).reason is Reason.BATCH_EMPTY
         assert (await talk.refused(b"\xff\xff")).reason is Reason.REQUEST_MALFORMED
         assert fault_of((await talk.raw(b"\xff\xff")).error).reason is Reason.REQUEST_MALFORMED
-        large = octets_field(1, b"88.111/a") * (bounds.REQUEST_BYTES // 10)
+        large = octets_field(1, b"88.111/a") * (bounds.BATCH_BYTES // 10 + 1)
         assert (await talk.refused(large)).reason is Reason.REQUEST_TOO_LARGE
         front.below.chain.fault = Fault(Reason.TOO_MANY_IN_FLIGHT, retry_after=0.5)
         told = await talk.refused(ASKED)

@@ -4,37 +4,27 @@ What is compared is this machine with itself: how a polite caller fares alone, a
 wide enough for a busy machine; a flood that is let through, or kept, is beyond them by far.
 """
 
-import asyncio
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-import msgspec
 import pytest
 
 from resolver.v1 import resolver_pb2 as pb
 from tests import abuse
 from tests.abuse import MALFORMED, PROBES, Seen
+from tests.abused_node import abused_node, run_probe
 from tests.fronts import FRONTS, GRPCIO, KINDS, NATIVE, Front
 from tests.polite import Cost, PoliteCaller, percentile
-from tests.running_node import ROOT, RunningNode
+from tests.running_node import RunningNode
 from tests.services.http2 import Connection
 
 MEBI: Final = 1 << 20
 ATTEMPTS: Final = 3
 AFTERWARDS: Final = 0.3
 """Seconds for which a probe's effect is looked at beyond its end."""
-
-LARGE: Final = [{"index": number, "type": "TEXT", "data": "x" * 64 * 1024} for number in (1, 2, 3)]
-ROWS: Final = (
-    {"prefix": "88.111", "holder": "88.111"},
-    {"identifier": abuse.SMALL.decode(), "values": [{"index": 1, "type": "URL", "data": "https://x/1"}]},
-    {"identifier": abuse.LARGE.decode(), "values": LARGE},
-)
 
 
 class Bounds(NamedTuple):
@@ -140,39 +130,14 @@ class Served(NamedTuple):
         assert pb.ResolveResponse.FromString(*ended.messages).answer.outcome == pb.OUTCOME_FOUND
 
 
-@contextmanager
-def many_files() -> Iterator[None]:
-    """Let what is started meanwhile have as many files as this process may have at most, as a service has."""
-    usual, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (usual, most))
-
-
 @pytest.fixture(scope="module", params=KINDS, ids=str)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp(str(request.param))
-    with many_files():
-        node = RunningNode(folder / "data", folder / "log", ["--workers", "0"], request.param.environment)
-    try:
-        node.wait_ready()
-        asyncio.run(node.load(*ROWS))
+    with abused_node(folder, request.param.environment) as node:
         with PoliteCaller(node.address) as caller:
             time.sleep(1.5)
         assert not caller.failed
         yield Served(request.param, node, percentile(caller.took, 0.99))
-    finally:
-        node.stop()
-
-
-def run_probe(name: str, address: str) -> Seen:
-    """Run a probe in a process of its own, to its end."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.abuse", name, address], cwd=ROOT, capture_output=True, check=True, timeout=60
-    )
-    return msgspec.json.decode(ran.stdout, type=Seen)
 
 
 def fare(served: Served, probe: str) -> tuple[Seen, Fared]:

@@ -227,7 +227,7 @@ CALLS: Final = (
     batch("long identifiers", LONG),
     batch("large", [LARGE] * 3),
     batch("larger than an answer", [LARGE] * 20),
-    octets("larger than a request", length=bounds.REQUEST_BYTES),
+    octets("larger than a request", length=bounds.LOOKUP_BYTES),
     octets("larger than a message", length=2 * bounds.REQUEST_BYTES),
     batch("compressed", MIXED, gzip=True),
     Ask("streaming", f"{SERVICE}/StreamResolve", STREAMED.SerializeToString(), streaming=True),
@@ -254,7 +254,6 @@ SAID: Final = {
     "no request": (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_MALFORMED"),
     "ten thousand": (grpc.StatusCode.INVALID_ARGUMENT, "BATCH_TOO_LARGE"),
     "larger than a request": (grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE"),
-    "larger than a message": (grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
     "listing": (grpc.StatusCode.PERMISSION_DENIED, "LISTING_NOT_ALLOWED"),
     "no method": (grpc.StatusCode.UNIMPLEMENTED, ""),
     "health of nothing": (grpc.StatusCode.NOT_FOUND, ""),
@@ -262,8 +261,14 @@ SAID: Final = {
 """Code and reason of the calls that fail at both fronts."""
 
 SAID_BY: Final = {
-    GRPCIO.name: {"compressed": (grpc.StatusCode.UNIMPLEMENTED, "")},
-    NATIVE.name: {"streaming": (grpc.StatusCode.UNIMPLEMENTED, "")},
+    GRPCIO.name: {
+        "compressed": (grpc.StatusCode.UNIMPLEMENTED, ""),
+        "larger than a message": (grpc.StatusCode.RESOURCE_EXHAUSTED, ""),
+    },
+    NATIVE.name: {
+        "streaming": (grpc.StatusCode.UNIMPLEMENTED, ""),
+        "larger than a message": (grpc.StatusCode.RESOURCE_EXHAUSTED, "REQUEST_TOO_LARGE"),
+    },
 }
 
 

@@ -2,6 +2,8 @@
 
 import contextlib
 import gzip
+import re
+import resource
 import select
 import socket
 import ssl
@@ -16,6 +18,7 @@ from typing import Any, Final
 import grpc
 import pytest
 
+from resolver.front.native_front import make_room_for_files
 from tests.certificates import Authority
 from tests.services import hpack
 from tests.services.http2 import CANCEL, END_HEADERS, ClosedError, Connection, Kind, Setting, call_headers, frame
@@ -30,14 +33,19 @@ OTHER: Final = f"{SERVICE}/Other"
 ELSEWHERE: Final = f"{SERVICE}/Elsewhere"
 HEALTH: Final = "/grpc.health.v1.Health/Check"
 SIGNED: Final = "test-signature-bin"
+MEBI: Final = 1 << 20
 SETTINGS: Final[dict[str, Any]] = {
     "address": "127.0.0.1:0",
-    "paths": [(ONE, "one"), (BATCH, "batch"), (OTHER, "other"), (ELSEWHERE, "refer")],
+    "paths": [
+        (ONE, "one", 10_000, (8, "Zu groß für einen", b"\x08\x08")),
+        (BATCH, "batch", MEBI, None),
+        (OTHER, "other", MEBI, None),
+        (ELSEWHERE, "refer", 0, None),
+    ],
     "python_keys": [SIGNED],
     "refer": "This method is served at port 3642.",
     "batch_identifiers": 10,
     "answer_bytes": 3_670_016,
-    "request_bytes": 1 << 20,
     "refusals": {"too_large": (8, "Zu groß: 100%", b"\x08\x08")},
     "streams": 16,
     "connections": 20,
@@ -65,7 +73,6 @@ RECURSIVE: Final = b"\x12\x02\x18\x03"
 ONWARD: Final = b"\x12\x0b\x18\x03\x3a\x07\x0a\x03top\x10\x02"
 """Options that say how far to go: the last one as a node asks those below it."""
 
-MEBI: Final = 1 << 20
 NOW: Final = 7_000.0
 GENERATION: Final = 3
 STATE: Final = (NOW, GENERATION, 1)
@@ -397,6 +404,16 @@ def test_a_batch_that_is_too_large_goes_to_python_whole() -> None:
         assert site.front.counts() == []
 
 
+@pytest.mark.parametrize("keep", [0, 60], ids=["asked anew", "kept"])
+def test_large_and_small_answers_of_a_batch_come_in_their_order(site: Site, caller: Caller, keep: float) -> None:
+    """The large ones are not copied together with the others, and so go apart."""
+    sizes = [5, 20_000, 7, 16_384, 16_385, 190_000, 190_000, 0, 40_000, 9]
+    site.frame = lambda identifier: (field(bytes(sizes[int(identifier[5:])])), *frame_of(identifier, keep=keep)[1:])
+    asked = b"".join(field(b"88.1/%d" % place) for place in range(len(sizes)))
+    for _ in range(2):
+        assert caller.call(BATCH, asked) == b"".join(field(bytes(size)) for size in sizes)
+
+
 def test_a_signed_request_goes_to_python_with_its_signature(site: Site, caller: Caller) -> None:
     caller.call(ONE, field(b"88.1/a"))
     assert caller.call(ONE, field(b"88.1/a"), metadata=((SIGNED, b"\xff\x00"), ("other", "x"))).startswith(b"whole")
@@ -472,6 +489,7 @@ def test_what_is_too_large_too_much_or_too_slow_is_refused() -> None:
         error: Any = caller.refused(OTHER, bytes((1 << 20) + 1))
         assert (error.code(), error.details()) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "Zu groß: 100%")
         assert ("grpc-status-details-bin", b"\x08\x08") in error.trailing_metadata()
+        assert caller.refused(ONE, bytes(10_001)).details() == "Zu groß für einen"
         assert caller.refused(OTHER, bytes(1_001)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         slow = caller.channel.stream_unary(OTHER).future(_after(1), timeout=5)
         assert slow.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -483,7 +501,7 @@ def test_what_is_too_large_too_much_or_too_slow_is_refused() -> None:
             call.cancel()
         refused = site.front.stats()["refused"]
         assert {name: count for name, count in refused.items() if count} == {
-            "too_large": 1,
+            "too_large": 2,
             "busy": 2,
             "body_timeout": 1,
         }
@@ -495,11 +513,13 @@ def _after(seconds: float) -> Iterator[bytes]:
 
 
 def test_messages_may_be_compressed_with_gzip(caller: Caller) -> None:
-    message = b"".join(field(b"88.111.1/%06d" % number) for number in range(20_000))
+    message = b"".join(field(b"88.111.1/%06d" % number) for number in range(15_000))
     assert caller.call(OTHER, message, compression=grpc.Compression.Gzip) == b"whole " + message
-    for bomb in (message * 4, bytes(100_000)):
+    for bomb in (message * 2, bytes(100_000)):
         assert caller.refused(OTHER, bomb, compression=grpc.Compression.Gzip).details() == "Zu groß: 100%"
-    error: Any = caller.refused(OTHER, message, compression=grpc.Compression.Deflate)
+    error: Any = caller.refused(ONE, bytes(10_001), compression=grpc.Compression.Gzip)
+    assert error.details() == "Zu groß für einen"
+    error = caller.refused(OTHER, message, compression=grpc.Compression.Deflate)
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
     assert len(gzip.compress(message)) < len(message) // 4
 
@@ -728,10 +748,28 @@ def test_a_panic_ends_its_own_connection_only(monkeypatch: pytest.MonkeyPatch) -
 def test_connections_are_bounded() -> None:
     with running(connections_per_peer=2) as site, contextlib.ExitStack() as stack:
         connections = [stack.enter_context(_connected(site)) for _ in range(3)]
-        assert connections[2].recv(1) == b""
+        # At once, without a wait for its client, which the system would keep it for.
+        with pytest.raises(ConnectionResetError):
+            connections[2].recv(1)
         assert site.front.stats()["connections"] == 2
         connections[0].close()
         until(lambda: site.front.stats()["connections"] == 1)
+
+
+def test_room_for_all_files_is_made_at_once_and_none_stays_open() -> None:
+    """FDSize is what the system has made room for (proc(5)); it never shrinks."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    wanted = min(5_000, most)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
+    try:
+        make_room_for_files(20_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, most))
+    (size,) = re.findall(r"^FDSize:\s+(\d+)$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert int(size) >= wanted
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    make_room_for_files(10)
 
 
 def test_a_client_that_probes_for_ever_is_sent_away(site: Site) -> None:
@@ -829,7 +867,11 @@ def test_a_front_listens_on_a_unix_socket_too(tmp_path: Path) -> None:
 def test_what_cannot_be_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         made(**SETTINGS | {"address": f"unix:{tmp_path}/none/front.sock"})
-    for change in ({"paths": [("/a/b", "odd")]}, {"refusals": {"odd": (1, "", b"")}}, {"tls": (b"", b"", None)}):
+    for change in (
+        {"paths": [("/a/b", "odd", 1, None)]},
+        {"refusals": {"odd": (1, "", b"")}},
+        {"tls": (b"", b"", None)},
+    ):
         with pytest.raises(ValueError):
             made(**SETTINGS | change)
     front = made(**SETTINGS)

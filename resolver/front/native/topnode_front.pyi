@@ -71,12 +71,11 @@ class Front:
         self,
         *,
         address: str,
-        paths: Sequence[tuple[str, str]],
+        paths: Sequence[tuple[str, str, int, Refusal | None]],
         python_keys: Sequence[str],
         refer: str,
         batch_identifiers: int,
         answer_bytes: int,
-        request_bytes: int,
         refusals: Mapping[str, Refusal],
         streams: int,
         connections: int,
@@ -101,11 +100,13 @@ class Front:
 
         `address`: `host:port` (0: any free one; shared with other processes by SO_REUSEPORT), or `unix:` and a path.
         `paths`: full paths, each with its kind: "one" and "batch" are answered out of the cache where the request is
-        plain, "other" never, "refer" is told `refer` (UNIMPLEMENTED). The health check is added behind them.
+        plain, "other" never, "refer" is told `refer` (UNIMPLEMENTED). A message with more than so many bytes is
+        refused on its declared length, or once more have been unpacked: as is said beside, or as too_large. The
+        health check is added behind them.
         `python_keys`: a call with such a metadata key goes to Python whole.
-        `request_bytes`: a longer message is refused on its declared length. `answer_bytes`: a longer batch goes to
-        Python whole. `refusals` by name: too_large, deadline, busy, body_timeout, compressed, malformed_frame,
-        draining, health_unknown, unknown_method, elsewhere; those not given have standard ones.
+        `answer_bytes`: a longer batch goes to Python whole. `refusals` by name: too_large, deadline, busy,
+        body_timeout, compressed, malformed_frame, draining, health_unknown, unknown_method, elsewhere; those not
+        given have standard ones.
         `flights`: questions that Python has at most. `buffered_bytes`: of requests, and likewise of answers that are
         not read yet: calls wait for room while a half of that is taken, or 4 MiB of their own connection's.
         `cache_bytes`, `absent_bytes`: shares for found and absent answers. `entry_bytes`: longer ones are not kept.

@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::framing::HEAD;
 use crate::metadata;
+use crate::request::{frame_head, put_frame_head};
+use crate::room::AT_ONCE;
 
 /// The highest code that gRPC knows (UNAUTHENTICATED).
 const CODE_MAX: u16 = 16;
@@ -61,12 +63,18 @@ impl Status {
 #[derive(Clone, Debug)]
 pub struct Message {
     pub wire: Bytes,
+    /// The rest of what is not copied into one piece.
+    pub rest: Vec<Bytes>,
     pub trailers: Option<Arc<HeaderMap>>,
 }
 
 impl Message {
     pub fn plain(wire: Bytes) -> Self {
-        Self { wire, trailers: None }
+        Self { wire, rest: Vec::new(), trailers: None }
+    }
+
+    pub fn octets(&self) -> usize {
+        self.wire.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
     }
 
     /// Frames the bytes of a response.
@@ -76,11 +84,62 @@ impl Message {
             add_trailers(&mut headers, trailers);
             Arc::new(headers)
         });
-        Self { wire: framed(&[payload]), trailers }
+        Self { wire: framed(&[payload]), rest: Vec::new(), trailers }
     }
 
     pub fn trailers(&self) -> HeaderMap {
         self.trailers.as_deref().cloned().unwrap_or_else(ok_trailers)
+    }
+}
+
+/// What joins parts copies them into pieces of about this size.
+const JOINED: usize = 64 * 1024;
+
+/// A message that is made of parts. Small ones are copied; large ones stay where they are: to copy mebibytes would keep
+/// everybody else waiting, and go into memory that nobody has touched for long.
+pub struct Joining {
+    pieces: Vec<Bytes>,
+    wire: BytesMut,
+    left: usize,
+}
+
+impl Joining {
+    /// Begins a message of so many bytes.
+    pub fn new(length: usize) -> Self {
+        let mut wire = BytesMut::with_capacity(HEAD + length.min(JOINED));
+        put_head(&mut wire, length);
+        Self { pieces: Vec::new(), wire, left: length }
+    }
+
+    /// Adds a unary response, framed, as the next result of a batch.
+    pub fn add(&mut self, wire: &Bytes) {
+        let body = wire.len() - HEAD;
+        let (octets, is_small) = (frame_head(body) + body, body <= AT_ONCE);
+        if is_small && self.wire.len() + octets > HEAD + JOINED {
+            self.cut();
+        }
+        put_frame_head(&mut self.wire, body);
+        self.left = self.left.saturating_sub(octets);
+        if is_small {
+            self.wire.extend_from_slice(&wire[HEAD..]);
+        } else {
+            self.cut();
+            self.pieces.push(wire.slice(HEAD..));
+        }
+    }
+
+    pub fn end(mut self) -> Message {
+        if self.pieces.is_empty() {
+            return Message::plain(self.wire.freeze());
+        }
+        self.cut();
+        let mut pieces = self.pieces.into_iter();
+        Message { wire: pieces.next().unwrap_or_default(), rest: pieces.collect(), trailers: None }
+    }
+
+    fn cut(&mut self) {
+        let next = BytesMut::with_capacity(self.left.min(JOINED));
+        self.pieces.push(std::mem::replace(&mut self.wire, next).freeze());
     }
 }
 
@@ -147,6 +206,43 @@ fn add_trailers(headers: &mut HeaderMap, trailers: &[(&str, &[u8])]) {
         };
         if let Ok(value) = value {
             headers.append(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_joined_into_pieces_and_large_ones_stay_where_they_are() {
+        for sizes in [
+            &[][..],
+            &[0],
+            &[200; 1_000],
+            &[AT_ONCE; 9],
+            &[AT_ONCE + 1],
+            &[JOINED],
+            &[3, 190_000, 5, 190_000, 190_000, 7, 90],
+        ] {
+            let parts: Vec<Bytes> = sizes.iter().map(|size| framed(&[&vec![b'x'; *size]])).collect();
+            let mut body = BytesMut::new();
+            for part in &parts {
+                put_frame_head(&mut body, part.len() - HEAD);
+                body.extend_from_slice(&part[HEAD..]);
+            }
+            let mut joining = Joining::new(body.len());
+            parts.iter().for_each(|part| joining.add(part));
+            let message = joining.end();
+            let pieces: Vec<Bytes> =
+                std::iter::once(message.wire.clone()).chain(message.rest.iter().cloned()).collect();
+            assert_eq!(pieces.concat(), framed(&[&body]), "{sizes:?}");
+            assert_eq!(message.octets(), HEAD + body.len());
+            assert!(message.octets() > AT_ONCE || message.rest.is_empty(), "what goes at once is one piece");
+            let is_part = |piece: &Bytes| parts.iter().any(|part| part[HEAD..].as_ptr() == piece.as_ptr());
+            assert!(pieces.iter().all(|piece| piece.len() <= HEAD + JOINED || is_part(piece)), "{sizes:?}");
+            let large = sizes.iter().filter(|size| **size > AT_ONCE).count();
+            assert_eq!(pieces.iter().filter(|piece| !piece.is_empty() && is_part(piece)).count(), large, "{sizes:?}");
         }
     }
 }

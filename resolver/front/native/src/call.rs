@@ -1,5 +1,6 @@
 //! One call: what it is waiting for, reading its message, and sending what does not go at once.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -133,22 +134,28 @@ impl Arriving {
 /// The rest of an answer that goes as the client takes it.
 pub struct Sending {
     pub stream: SendStream<Bytes>,
-    pub rest: Bytes,
+    pub pieces: VecDeque<Bytes>,
     pub trailers: HeaderMap,
     /// When some of it went last.
     pub moved: Instant,
 }
 
 impl Sending {
-    /// Hands over as much as the client and the connection have room for. Ready: all of it, or the caller has gone.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while !self.rest.is_empty() {
-            self.stream.reserve_capacity(self.rest.len().min(PIECE));
+    /// Hands over as much as the client and the connection have room for, and tells whether that was anything. Ready:
+    /// all of it, or the caller has gone.
+    pub fn poll(&mut self, cx: &mut Context<'_>, has_sent: &mut bool) -> Poll<()> {
+        while let Some(rest) = self.pieces.front_mut() {
+            if rest.is_empty() {
+                self.pieces.pop_front();
+                continue;
+            }
+            self.stream.reserve_capacity(rest.len().min(PIECE));
             let Some(Ok(room)) = ready!(self.stream.poll_capacity(cx)) else { return Poll::Ready(()) };
-            let piece = self.rest.split_to(room.min(self.rest.len()));
+            let piece = rest.split_to(room.min(rest.len()));
             if self.stream.send_data(piece, false).is_err() {
                 return Poll::Ready(());
             }
+            *has_sent = true;
         }
         let _ = self.stream.send_trailers(std::mem::take(&mut self.trailers));
         Poll::Ready(())

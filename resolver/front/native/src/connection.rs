@@ -28,7 +28,7 @@ use crate::engine::{Decision, Delivery, Ending, Engine, Settled, fill, no_answer
 use crate::flights::{CallId, Seat, Waiter};
 use crate::framing::{Budget, Encoding, Gathering};
 use crate::metadata;
-use crate::room::{Breadth, Lack, Room, SMALL};
+use crate::room::{AT_ONCE, Breadth, Lack, Room, SMALL};
 use crate::settings::{Kind, Refusal, Settings};
 use crate::stats::Tier;
 use crate::transport::{Meter, Transport};
@@ -38,15 +38,15 @@ use crate::upkeep::{Upkeep, Verdict};
 /// How often calls that were cancelled are looked for, while others come.
 const SWEPT_EVERY: Duration = Duration::from_millis(250);
 
-/// Rounds of one connection before others have their turn.
-const ROUNDS: usize = 16;
+/// A connection that has had so long leaves the rest to its next turn. By the clock, as what a round takes is not only
+/// ours: on a core that Python shares with us it runs as soon as it is asked, and its answer makes work for one more.
+const TIME_A_TURN: Duration = Duration::from_micros(50);
 
 /// What is unpacked of compressed messages in one turn.
 const UNPACKED_A_TURN: usize = 64 * 1024;
 
-/// An answer of this size is handed over at once, whatever the client has room for: there is one at most for each of
-/// its calls. A larger one goes as the client takes it.
-pub const AT_ONCE: usize = 16 * 1024;
+/// A client's frames are no larger: we do not say that they may be.
+const FRAME: usize = 16 * 1024;
 
 /// This part of the room for requests may be taken by those of one connection that wait for room for their answers.
 const PARKED_PART: usize = 4;
@@ -133,9 +133,10 @@ impl Connection {
         }
         self.meter.borrow_mut().begin_turn();
         self.unpackable = UNPACKED_A_TURN;
-        for _ in 0..ROUNDS {
+        self.now = Instant::now();
+        let until = self.now + TIME_A_TURN;
+        while self.now <= until {
             let mut worked = false;
-            self.now = Instant::now();
             {
                 let mut engine = shared.borrow_mut();
                 // Before anything is looked up: what Python told holds for every request that is read from now on.
@@ -181,6 +182,8 @@ impl Connection {
                 }
                 return Poll::Pending;
             }
+            drop(engine);
+            self.now = Instant::now();
         }
         let mut engine = shared.borrow_mut();
         self.pass_on(&mut engine);
@@ -250,8 +253,8 @@ impl Connection {
                 self.arriving.swap_remove(at);
                 continue;
             };
-            let Poll::Ready(message) =
-                arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget, &mut self.unpackable)
+            let most = settings.most_of(call.method);
+            let Poll::Ready(message) = arriving.poll(cx, call.encoding, most, &engine.budget, &mut self.unpackable)
             else {
                 at += 1;
                 continue;
@@ -263,7 +266,8 @@ impl Connection {
         }
         let mut arrivals = std::mem::take(&mut self.arrivals);
         for (call, mut arriving) in arrivals.drain(..) {
-            match arriving.poll(cx, call.encoding, settings.request_bytes, &engine.budget, &mut self.unpackable) {
+            let most = settings.most_of(call.method);
+            match arriving.poll(cx, call.encoding, most, &engine.budget, &mut self.unpackable) {
                 Poll::Ready(message) => {
                     worked = true;
                     self.arrived(call, message, engine, now);
@@ -319,8 +323,8 @@ impl Connection {
         let (of_all, own) = (engine.budget.charge(message.len()), self.parking.charge(message.len()));
         let (Some(of_all), Some(own)) = (of_all, own) else { return self.refuse(call, Refusal::Busy, engine) };
         engine.stats.parked += 1;
-        // A copy: a small message would keep everything that was read together with it.
-        let message = Bytes::copy_from_slice(&message);
+        // A copy: what came in one frame would keep everything that was read together with it.
+        let message = if message.len() > FRAME { message } else { Bytes::copy_from_slice(&message) };
         let (id, due) = (self.next_id(), call.due);
         self.parked[call.breadth as usize].push_back(id);
         self.hold(id, call, Stage::Parked { message, charges: [of_all, own] }, due);
@@ -439,7 +443,7 @@ impl Connection {
 
     fn refuse(&mut self, call: Call, refusal: Refusal, engine: &mut Engine) {
         engine.stats.refused(refusal);
-        let status = engine.settings.refusals.of(refusal).clone();
+        let status = engine.settings.status_of(call.method, refusal).clone();
         self.answer(call, Answer::Status(status), Tier::Front, engine);
     }
 
@@ -451,22 +455,23 @@ impl Connection {
             Answer::Status(status) => return drop(call.respond.send_response(status.response(), true)),
             Answer::Message(message) => message,
         };
-        self.room.learn(call.breadth, message.wire.len(), &mut engine.answers);
+        let octets = message.octets();
+        self.room.learn(call.breadth, octets, &mut engine.answers);
         let Ok(mut stream) = call.respond.send_response(ok_response(), false) else { return };
         let trailers = message.trailers();
-        if message.wire.len() <= AT_ONCE {
+        if octets <= AT_ONCE {
             if stream.send_data(self.room.hold(message.wire, &engine.answers), false).is_ok() {
                 let _ = stream.send_trailers(trailers);
             }
             return;
         }
-        if !engine.answers.have_room_for(message.wire.len()) {
+        if !engine.answers.have_room_for(octets) {
             engine.stats.refused(Refusal::Busy);
             return drop(stream.send_trailers(engine.settings.refusals.of(Refusal::Busy).trailers()));
         }
-        let moved = Instant::now();
-        let rest = self.room.hold(message.wire, &engine.answers);
-        let stage = Stage::Sending(Sending { stream, rest, trailers, moved });
+        let pieces = std::iter::once(message.wire).chain(message.rest);
+        let pieces = pieces.map(|piece| self.room.hold(piece, &engine.answers)).collect();
+        let stage = Stage::Sending(Sending { stream, pieces, trailers, moved: Instant::now() });
         let id = self.next_id();
         self.calls.insert(Held { call, generation: id.generation, stage });
         self.sending.push(id.index);
@@ -481,9 +486,9 @@ impl Connection {
                 self.sending.swap_remove(at);
                 continue;
             };
-            let before = sending.rest.len();
-            let mut is_over = sending.poll(cx).is_ready();
-            if is_over || sending.rest.len() < before {
+            let mut has_sent = false;
+            let mut is_over = sending.poll(cx, &mut has_sent).is_ready();
+            if is_over || has_sent {
                 sending.moved = now;
                 worked = true;
             } else if now >= sending.moved + engine.settings.keepalive_timeout {

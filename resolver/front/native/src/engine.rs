@@ -8,12 +8,12 @@ use std::sync::mpsc::Sender;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rustls::ServerConfig;
 use slab::Slab;
 use tokio::sync::Notify;
 
-use crate::answers::{Answer, Message, Status, framed, put_head};
+use crate::answers::{Answer, Joining, Message, Status, framed};
 use crate::cache::{Cache, CacheBounds, FAULT, Frame, Part};
 use crate::crossing::{Body, Command, Crossing, Peer, Question, Reply, Said, Token};
 use crate::flights::{CallId, Flight, Flights, Full, Seat, Waiter};
@@ -385,7 +385,7 @@ impl Engine {
         }
     }
 
-    /// Joins the parts of a batch and counts them. Each goes with its joining, so that not all of it is there twice.
+    /// Joins the parts of a batch and counts them. Each goes with its joining, so that little of it is there twice.
     /// `None`: not all are there; an error: they are too large together, and still there.
     pub fn join(&mut self, parts: &mut [Option<Part>], is_recursive: bool) -> Option<Result<Answer, TooLarge>> {
         let mut length = 0;
@@ -396,18 +396,15 @@ impl Engine {
         if length > self.settings.answer_bytes {
             return Some(Err(TooLarge));
         }
-        let mut wire = BytesMut::with_capacity(HEAD + length);
-        put_head(&mut wire, length);
+        let mut joining = Joining::new(length);
         for part in parts.iter_mut().filter_map(Option::take) {
-            let body = &part.wire[HEAD..];
-            request::put_frame_head(&mut wire, body.len());
-            wire.extend_from_slice(body);
+            joining.add(&part.wire);
             self.stats.answered(&part, 1);
             if let Some(tally) = &part.tally {
                 self.tallies.add(tally, 1, is_recursive);
             }
         }
-        Some(Ok(Answer::Message(Message::plain(wire.freeze()))))
+        Some(Ok(Answer::Message(joining.end())))
     }
 
     /// Asks Python for one identifier, unless somebody has asked the same in the usual way.

@@ -160,10 +160,12 @@ impl Encoding {
     }
 }
 
-/// What a compressed message may hold whatever its size, and beyond that how many times its size: identifiers do not pack
-/// better. What does costs its sender next to nothing, and everybody else a large message.
+/// What a compressed message may hold whatever its size, beyond that how many times its size, and in all: identifiers do
+/// not pack better, and a thousand are rarely longer. What does, or is, costs its sender next to nothing, and everybody
+/// else a large message.
 const UNPACKED: usize = 64 * 1024;
 const UNPACKED_TIMES: usize = 100;
+const UNPACKED_MOST: usize = 256 * 1024;
 
 /// A compressed message. A small one can be a very large one: it is unpacked a piece at a time, and what is too large is
 /// refused once that is seen.
@@ -177,7 +179,7 @@ pub struct Packed {
 impl Packed {
     /// Tells how much a file of this size may hold.
     pub fn most_of(packed: usize) -> usize {
-        UNPACKED.max(UNPACKED_TIMES * packed)
+        (UNPACKED_TIMES * packed).clamp(UNPACKED, UNPACKED_MOST)
     }
 
     pub fn new(octets: Bytes, encoding: Encoding) -> Result<Self, Refusal> {
@@ -339,8 +341,9 @@ mod tests {
         assert!(unpacked(&[0; UNPACKED]).is_ok());
         assert_eq!(unpacked(&[0; UNPACKED + 1]), Err(Refusal::TooLarge));
         let numbered: Vec<u8> =
-            (0..200_000).flat_map(|number| format!("\n\x1088.111.1/{number:06}").into_bytes()).collect();
+            (0..15_000).flat_map(|number| format!("\n\x1088.111.1/{number:06}").into_bytes()).collect();
         assert_eq!(unpacked(&numbered), Ok(numbered.clone().into()));
+        assert_eq!(unpacked(&[&numbered[..], &numbered].concat()), Err(Refusal::TooLarge));
     }
 
     #[test]

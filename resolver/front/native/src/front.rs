@@ -17,7 +17,7 @@ use crate::crossing::{Command, Crossing};
 use crate::framing::Budget;
 use crate::listener::Listening;
 use crate::replies::{Read, State as Moment};
-use crate::settings::{GivenRefusal, HEALTH_PATH, Kind, Method, Refusal, Refusals, Settings};
+use crate::settings::{GivenRefusal, HEALTH_BYTES, HEALTH_PATH, Kind, Method, Refusal, Refusals, Settings, status};
 use crate::{replies, thread, tls};
 
 /// The front's thread answers at once; one that does not has ended.
@@ -25,6 +25,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The variable by which tests plant a panic: it names a path whose calls panic, or says `accept`. It is no setting.
 const PANIC_VARIABLE: &str = "PLANTED_PANIC";
+
+/// A path as Python gives it: its kind, and of its requests the most bytes and what is said of one that has more.
+type GivenPath = (String, String, usize, Option<GivenRefusal>);
 
 type GivenTls = (PyBackedBytes, PyBackedBytes, Option<PyBackedBytes>);
 
@@ -47,20 +50,19 @@ pub struct Front {
 impl Front {
     #[new]
     #[pyo3(signature = (
-        *, address, paths, python_keys, refer, batch_identifiers, answer_bytes, request_bytes, refusals, streams,
-        connections, connections_per_peer, flights, buffered_bytes, body_timeout_ms, deadline_ms, connection_age_ms,
+        *, address, paths, python_keys, refer, batch_identifiers, answer_bytes, refusals, streams, connections,
+        connections_per_peer, flights, buffered_bytes, body_timeout_ms, deadline_ms, connection_age_ms,
         connection_grace_ms, keepalive_ms, keepalive_timeout_ms, ping_interval_ms, cache_bytes, absent_bytes,
         entry_bytes, spellings, latency_bounds_ms, tls=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "everything that a front allows, by name")]
     fn new(
         address: &str,
-        paths: Vec<(String, String)>,
+        paths: Vec<GivenPath>,
         python_keys: Vec<String>,
         refer: &str,
         batch_identifiers: usize,
         answer_bytes: usize,
-        request_bytes: usize,
         refusals: HashMap<String, GivenRefusal>,
         streams: u32,
         connections: usize,
@@ -93,7 +95,6 @@ impl Front {
             refusals: Refusals::new(&refusals, refer),
             batch_identifiers,
             answer_bytes,
-            request_bytes,
             streams,
             connections,
             connections_per_peer,
@@ -255,14 +256,14 @@ fn wait<T: Send>(py: Python<'_>, receiver: Receiver<T>, patience: Duration) -> P
         .map_err(|_| PyRuntimeError::new_err("The front does not answer."))
 }
 
-fn methods(paths: Vec<(String, String)>) -> PyResult<Vec<Method>> {
+fn methods(paths: Vec<GivenPath>) -> PyResult<Vec<Method>> {
     let mut methods = Vec::with_capacity(paths.len() + 1);
-    for (path, word) in paths {
+    for (path, word, most, too_large) in paths {
         let kind = Kind::read(&word)
             .ok_or_else(|| PyValueError::new_err(format!("{word} is not a kind: one, batch, other or refer.")))?;
-        methods.push(Method { path, kind });
+        methods.push(Method { path, kind, most, too_large: too_large.as_ref().map(status) });
     }
-    methods.push(Method { path: HEALTH_PATH.to_owned(), kind: Kind::Health });
+    methods.push(Method { path: HEALTH_PATH.to_owned(), kind: Kind::Health, most: HEALTH_BYTES, too_large: None });
     Ok(methods)
 }
 

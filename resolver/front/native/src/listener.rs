@@ -137,7 +137,12 @@ fn take_tcp(stream: TcpStream, address: SocketAddr, engine: &Rc<RefCell<Engine>>
         panic!("a panic was planted where connections are taken");
     }
     let ip = address.ip().to_canonical();
-    let Some(place) = Place::take(engine, Some(ip)) else { return };
+    let Some(place) = Place::take(engine, Some(ip)) else {
+        // Reset: an ended one would be kept by the kernel until its client has ended it too, and thousands of them cost
+        // more than what we do for all others. Where that fails it ends as usual.
+        let _ = stream.set_zero_linger();
+        return;
+    };
     // An answer waits for nothing: they are gathered here already.
     if stream.set_nodelay(true).is_err() {
         return;

@@ -10,11 +10,11 @@ use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::answers::{Answer, Message, Status, framed};
 use crate::cache::{FAULT, Frame};
-use crate::connection::AT_ONCE;
 use crate::crossing::{Body, Question, Reply, Said, Token};
 use crate::engine::no_answer;
 use crate::framing::Budget;
 use crate::request;
+use crate::room::AT_ONCE;
 use crate::settings::{Refusal, Settings};
 use crate::stats::{Snapshot, Tier};
 

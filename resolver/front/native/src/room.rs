@@ -20,6 +20,10 @@ const COUNTED_FROM: usize = 1024;
 const EXPECTED_OF_ONE: usize = 32 * 1024;
 const EXPECTED_OF_MANY: usize = 512 * 1024;
 
+/// An answer of this size is handed over at once, whatever the client has room for: there is one at most for each of
+/// its calls. A larger one goes as the client takes it.
+pub const AT_ONCE: usize = 16 * 1024;
+
 /// Whose answers are no larger never waits for what others do not take.
 pub const SMALL: usize = 16 * 1024;
 

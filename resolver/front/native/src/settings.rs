@@ -36,10 +36,17 @@ impl Kind {
 /// The path of the standard health check.
 pub const HEALTH_PATH: &str = "/grpc.health.v1.Health/Check";
 
+/// Names of services are not long.
+pub const HEALTH_BYTES: usize = 4 * 1024;
+
 /// One served method.
 pub struct Method {
     pub path: String,
     pub kind: Kind,
+    /// Bytes of a request at most, compressed or not.
+    pub most: usize,
+    /// What a caller is told whose request has more; `None`: as of any method.
+    pub too_large: Option<Status>,
 }
 
 /// Why a call is refused without anybody being asked.
@@ -118,28 +125,26 @@ impl Refusals {
     /// Makes the statuses; the message of a method that is served elsewhere is `refer`.
     pub fn new(given: &HashMap<String, GivenRefusal>, refer: &str) -> Self {
         Self(Refusal::ALL.map(|refusal| {
-            let (code, message, details) = match given.get(refusal.name()) {
-                Some((code, message, details)) => (*code, message.as_str(), details.as_slice()),
-                None => {
-                    let (code, message) = refusal.standard();
-                    let is_told = refusal == Refusal::Elsewhere && !refer.is_empty();
-                    (code, if is_told { refer } else { message }, &[][..])
-                }
-            };
-            let mut trailers = Vec::new();
-            if !details.is_empty() {
-                trailers.push(("grpc-status-details-bin", details));
+            if let Some(given) = given.get(refusal.name()) {
+                return status(given);
             }
-            if refusal == Refusal::Compressed {
-                trailers.push(("grpc-accept-encoding", &b"identity, gzip"[..]));
-            }
-            Status::new(code, message, &trailers)
+            let (code, message) = refusal.standard();
+            let is_told = refusal == Refusal::Elsewhere && !refer.is_empty();
+            let accepted = [("grpc-accept-encoding", &b"identity, gzip"[..])];
+            let trailers = if refusal == Refusal::Compressed { &accepted[..] } else { &[] };
+            Status::new(code, if is_told { refer } else { message }, trailers)
         }))
     }
 
     pub fn of(&self, refusal: Refusal) -> &Status {
         &self.0[refusal as usize]
     }
+}
+
+/// Makes the status that Python gives.
+pub fn status((code, message, details): &GivenRefusal) -> Status {
+    let trailers = [("grpc-status-details-bin", details.as_slice())];
+    Status::new(*code, message, if details.is_empty() { &[] } else { &trailers })
 }
 
 /// Bounds in time and room; what they mean stands in `topnode_front.pyi`.
@@ -149,7 +154,6 @@ pub struct Settings {
     pub refusals: Refusals,
     pub batch_identifiers: usize,
     pub answer_bytes: usize,
-    pub request_bytes: usize,
     pub streams: u32,
     pub connections: usize,
     pub connections_per_peer: usize,
@@ -169,4 +173,17 @@ pub struct Settings {
     pub latency_bounds: Vec<Duration>,
     /// The path whose calls panic: planted by tests to see that only their connection ends.
     pub planted_panic: Option<String>,
+}
+
+impl Settings {
+    /// Bytes that a request of this method has at most.
+    pub fn most_of(&self, method: u32) -> usize {
+        self.methods.get(method as usize).map_or(0, |method| method.most)
+    }
+
+    /// What a caller of this method is told.
+    pub fn status_of(&self, method: u32, refusal: Refusal) -> &Status {
+        let own = self.methods.get(method as usize).and_then(|method| method.too_large.as_ref());
+        own.filter(|_| refusal == Refusal::TooLarge).unwrap_or_else(|| self.refusals.of(refusal))
+    }
 }

@@ -73,7 +73,7 @@ pub struct Meter {
 
 /// What a connection reads in one turn, and what it writes: a few dozen calls, and an answer or two that are large. Of
 /// what is read last there may be a buffer more.
-const READ_A_TURN: usize = 16 * 1024;
+const READ_A_TURN: usize = 8 * 1024;
 const WRITTEN_A_TURN: usize = 256 * 1024;
 
 const PREFACE: usize = 24;

@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 use crate::engine::Engine;
 
 /// Those who come last have this time, then others are looked for.
-const SLICE: Duration = Duration::from_micros(100);
+const SLICE: Duration = Duration::from_micros(50);
 
 /// Those who wait for their turn, the first first. Some may have gone.
 #[derive(Default)]

@@ -39,6 +39,8 @@ const PATHS: [(&str, Kind); 5] = [
     ("/t.L/Elsewhere", Kind::Refer),
     (HEALTH_PATH, Kind::Health),
 ];
+/// Bytes of a request.
+const MOST: usize = 1_024;
 const SIGNED: &str = "signed-bin";
 
 /// Frames of HTTP/2 (RFC 9113 section 6).
@@ -66,14 +68,13 @@ pub fn connection(octets: &[u8]) {
 fn settings() -> Arc<Settings> {
     static MADE: OnceLock<Arc<Settings>> = OnceLock::new();
     let made = MADE.get_or_init(|| {
-        let methods = PATHS.map(|(path, kind)| Method { path: path.to_owned(), kind });
+        let methods = PATHS.map(|(path, kind)| Method { path: path.to_owned(), kind, most: MOST, too_large: None });
         Arc::new(Settings {
             methods: methods.into(),
             python_keys: vec![http::HeaderName::from_static(SIGNED)],
             refusals: Refusals::new(&HashMap::new(), "elsewhere"),
             batch_identifiers: 4,
             answer_bytes: 64 * 1024,
-            request_bytes: 1_024,
             streams: 8,
             connections: 1,
             connections_per_peer: 1,
@@ -261,7 +262,7 @@ impl Stage {
         for question in self.crossing.take(usize::MAX, Instant::now()) {
             let method = &settings.methods[question.method as usize];
             match &question.body {
-                Body::Whole(octets) => assert!(octets.len() <= settings.request_bytes),
+                Body::Whole(octets) => assert!(octets.len() <= MOST),
                 Body::One(identifier, options) => {
                     assert_eq!(method.kind, Kind::One);
                     assert!(options.len() < 128, "a mode and a path");

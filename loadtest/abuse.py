@@ -1,0 +1,156 @@
+"""What others notice of those who abuse a node: `python -m loadtest.abuse [--json FILE] [PROBE ...]`.
+
+One node with the native front is pinned to one core; each probe of `tests.abuse` runs on the others, against it. A
+polite caller asks every two milliseconds, alone and beside the probe by turns: the p99 of all its calls beside, of
+all those alone. It is on the node's core, with a real-time priority where it may have one: on the prober's core it
+would also wait for what the probe costs its own machine, which is not what the node does to others.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from loadtest.cores import on_generator_cores, on_server_core, server_core
+from loadtest.figures import Bar, Figures
+from tests.abuse import PROBES
+from tests.abused_node import abused_node, run_probe
+from tests.fronts import NATIVE
+from tests.polite import Cost, PoliteCaller, percentile
+from tests.running_node import RunningNode
+
+ROUNDS: Final = 6
+EVERY: Final = 0.002
+ALONE: Final = 1.0
+"""Seconds for which the caller is alone in each round."""
+
+AFTERWARDS: Final = 0.3
+"""Seconds for which a probe's effect is looked at beyond its end."""
+
+TIMES: Final = 2.0
+"""What the p99 of others may be beside a probe, of what it is alone."""
+
+MEBIBYTES: Final = 64.0
+"""What a probe may make the node hold more."""
+
+_MEBI: Final = 1 << 20
+_PRIORITY: Final = 5
+
+
+class Noticed(Struct):
+    """What was seen of one probe: seconds of the caller's calls, octets, seconds of the node's CPU."""
+
+    alone: list[float] = []
+    beside: list[float] = []
+    peak: int = 0
+    cpu: float = 0.0
+
+    def p99(self) -> tuple[float, float]:
+        """Give it alone and beside, in seconds."""
+        return percentile(self.alone, 0.99), percentile(self.beside, 0.99)
+
+
+def main() -> None:
+    """Measure, show, write down; exit code 1 when a promise was missed."""
+    parser = argparse.ArgumentParser(prog="loadtest.abuse", description=__doc__)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("probes", nargs="*", metavar="PROBE", help=f"one of {', '.join(PROBES)}; none: all")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.probes) - PROBES.keys():
+        parser.error(f"there is no probe {', '.join(sorted(unknown))}")
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="topnode-abuse-") as folder:
+        noticed = _measure(Path(folder), arguments.probes or [*PROBES], console)
+    console.print(_table(noticed))
+    figures = Figures(bars=[bar for probe, seen in noticed.items() for bar in _bars(probe, seen)])
+    if arguments.json:
+        figures.write(arguments.json)
+    sys.exit(not all(bar.holds for bar in figures.bars))
+
+
+def _measure(folder: Path, probes: list[str], console: Console) -> dict[str, Noticed]:
+    noticed = {probe: Noticed() for probe in probes}
+    with ExitStack() as stack:
+        with on_server_core():
+            node = stack.enter_context(abused_node(folder, NATIVE.environment))
+        stack.enter_context(on_generator_cores())
+        turns = [probe for probe in probes for _ in range(ROUNDS)]
+        for probe in track(turns, "probing", console=console, disable=not console.is_terminal):
+            _look(node, probe, noticed[probe])
+    return noticed
+
+
+def _look(node: RunningNode, probe: str, noticed: Noticed) -> None:
+    """Have the caller ask alone, and then beside the probe."""
+    with PoliteCaller(node.address, EVERY, _prepare) as alone:
+        time.sleep(ALONE)
+    with PoliteCaller(node.address, EVERY, _prepare) as beside, Cost(node.pid) as cost:
+        seen = run_probe(probe, node.address)
+        time.sleep(AFTERWARDS)
+    if failed := [*alone.failed, *beside.failed]:
+        sys.exit(f"{probe}: polite calls failed: {failed}")
+    if not seen.sent:
+        sys.exit(f"{probe}: nothing was sent: {seen}")
+    noticed.alone += alone.took
+    noticed.beside += beside.took
+    noticed.peak = max(noticed.peak, cost.peak)
+    noticed.cpu += cost.cpu / ROUNDS
+
+
+def _prepare() -> None:
+    """Be where the node is, and before it."""
+    os.sched_setaffinity(0, {server_core()})
+    with suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+
+
+def _bars(probe: str, noticed: Noticed) -> list[Bar]:
+    alone, beside = noticed.p99()
+    return [
+        Bar(name=f"{probe}: p99 of others, times", measured=beside / alone, bound=TIMES, is_floor=False),
+        Bar(
+            name=f"{probe}: memory more",
+            measured=noticed.peak / _MEBI,
+            bound=MEBIBYTES,
+            is_floor=False,
+            unit="MiB",
+        ),
+    ]
+
+
+def _table(noticed: dict[str, Noticed]) -> Table:
+    table = Table(title="A caller who asks now and then, alone and beside each probe", title_justify="left")
+    table.add_column("probe")
+    for column in ("calls", "p95 alone, ms", "beside", "p99 alone", "beside", "times", "node's CPU, s", "more MiB"):
+        table.add_column(column, justify="right")
+    for probe, seen in noticed.items():
+        alone, beside = seen.p99()
+        table.add_row(
+            probe,
+            f"{len(seen.beside):,}",
+            f"{percentile(seen.alone, 0.95) * 1e3:.2f}",
+            f"{percentile(seen.beside, 0.95) * 1e3:.2f}",
+            f"{alone * 1e3:.2f}",
+            f"{beside * 1e3:.2f}",
+            _marked(f"{beside / alone:.2f}", is_kept=beside <= TIMES * alone),
+            f"{seen.cpu:.2f}",
+            _marked(f"{seen.peak / _MEBI:.0f}", is_kept=seen.peak <= MEBIBYTES * _MEBI),
+        )
+    return table
+
+
+def _marked(figure: str, *, is_kept: bool) -> str:
+    return f"[green]{figure}[/]" if is_kept else f"[bold red]{figure} missed[/]"
+
+
+if __name__ == "__main__":
+    main()
