@@ -9,14 +9,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
 from cassandra import ConsistencyLevel
-from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, Session
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable, Session
 from cassandra.policies import ConstantReconnectionPolicy, DCAwareRoundRobinPolicy
 
 from deploy.cassandra.ring import Ring, RingError
@@ -107,7 +108,17 @@ class RunningRing:
         try:
             yield name
         finally:
-            self.cql(f"DROP KEYSPACE IF EXISTS {name}")
+            self._drop(name)
+
+    def _drop(self, keyspace: str) -> None:
+        """Drop it if it is there. What a node was told that is lost now, others may know half of for a moment."""
+        for _ in range(3):
+            with suppress(NoHostAvailable):
+                self.cql(f"DROP KEYSPACE IF EXISTS {keyspace}")
+                return
+            self.close()
+            time.sleep(2)
+        self.cql(f"DROP KEYSPACE IF EXISTS {keyspace}")
 
     def cql(self, statement: str) -> list[Any]:
         """Execute a statement at LOCAL_QUORUM and give the rows."""

@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from deploy import certificates
+from loadtest.abuse import Noticed, bars_of
 from loadtest.figures import Compared, Figures
 from loadtest.idle import Client
 from loadtest.misses import ROUNDS, WARMING, Counts, Resolver, Turns, reading
@@ -154,3 +155,16 @@ def test_servers_stand_beside_each_other_and_what_is_left_out_is_told() -> None:
     assert ["│", "ours", "│", "3.25", "│", "1.00", "│", "9.50", "│", "1.00", "│"] in lines
     assert ["│", "theirs", "│", "113.75", "│", "35.00", "│", "114.00", "│", "12.00", "│"] in lines
     assert "Left out: there is no cargo: the rest." in told.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("beside", "mebibytes", "held"),
+    [(0.002, 64, [True, True]), (0.0021, 64, [False, True]), (0.001, 65, [True, False])],
+)
+def test_abuse_may_double_what_others_wait_and_take_64_mebibytes(
+    beside: float, mebibytes: int, held: list[bool]
+) -> None:
+    """It is the p99 that may: one call of a hundred is not looked at."""
+    alone = [0.0005] * 50 + [0.001] * 50
+    noticed = Noticed(alone=alone, beside=[*alone[:-2], beside, 1.0], peak=mebibytes << 20)
+    assert [bar.holds for bar in bars_of("a_probe", noticed)] == held
