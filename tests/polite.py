@@ -4,7 +4,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Final, Self
 
@@ -18,6 +19,7 @@ EVERY: Final = 0.01
 PATIENCE: Final = 5.0
 """Seconds after which a call is a failed one."""
 
+_ALWAYS_THE_SAME: Final = repeat(SMALL)
 LOOK_EVERY: Final = 0.02
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -26,8 +28,15 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 class PoliteCaller:
     """Asks while the context is open, beside whatever else goes on."""
 
-    def __init__(self, address: str, every: float = EVERY, prepare: Callable[[], object] = lambda: None) -> None:
-        """Ask at this address so often (in seconds), from a thread that first prepares itself."""
+    def __init__(
+        self,
+        address: str,
+        every: float = EVERY,
+        *,
+        identifiers: Iterator[bytes] = _ALWAYS_THE_SAME,
+        prepare: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Ask at this address so often (in seconds) for the next identifier, from a thread that prepares itself."""
         self.took: list[float] = []
         """The seconds of each call that was answered."""
 
@@ -36,6 +45,7 @@ class PoliteCaller:
 
         self._address = address
         self._every = every
+        self._identifiers = identifiers
         self._prepare = prepare
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
@@ -60,7 +70,7 @@ class PoliteCaller:
     def _ask(self, connection: Connection) -> None:
         while not self._is_over.wait(self._every):
             began = time.monotonic()
-            number = connection.open_call(RESOLVE, asking(SMALL))
+            number = connection.open_call(RESOLVE, asking(next(self._identifiers)))
             ended = connection.ended((number,), PATIENCE).get(number)
             if ended is None or ended.status != 0:
                 self.failed.append(str(ended))

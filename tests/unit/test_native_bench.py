@@ -167,4 +167,4 @@ def test_abuse_may_double_what_others_wait_and_take_64_mebibytes(
     """It is the p99 that may: one call of a hundred is not looked at."""
     alone = [0.0005] * 50 + [0.001] * 50
     noticed = Noticed(alone=alone, beside=[*alone[:-2], beside, 1.0], peak=mebibytes << 20)
-    assert [bar.holds for bar in bars_of("a_probe", noticed)] == held
+    assert [bar.holds for bar in bars_of(("a_probe", "hits"), noticed)] == held

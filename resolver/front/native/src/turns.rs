@@ -2,7 +2,8 @@
 //!
 //! All others are served as they become ready. Between them those who come last get one turn after the other, for a
 //! bounded time and then as long as the others took: nobody waits for more than that, and nobody starves. So what a
-//! flood costs others is a slice and a turn, however many connections it comes over.
+//! flood costs others is a slice and a turn, however many connections it comes over. Python, where it shares the core,
+//! is one of the others.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -111,8 +112,12 @@ pub async fn call(engine: Rc<RefCell<Engine>>) {
             if engine.borrow().turns.waiting.is_empty() {
                 break;
             }
-            // Sockets are looked at, and whoever is ready is served before us.
             let left = Instant::now();
+            if engine.borrow().flights.len() > 0 {
+                // Python may wait for this core with answers for others, and the system lets a thread run for long.
+                std::thread::yield_now();
+            }
+            // Sockets are looked at, and whoever is ready is served before us.
             yield_now().await;
             slice = SLICE.max(left.elapsed());
         }
