@@ -131,7 +131,8 @@ def test_a_load_that_was_killed_goes_on_and_nobody_writes_before_it_has_ended(
     wait_until(lambda: "The load first around the servers is not finished" in node.log.read_text())
     assert not _resolves(node, "88.1.7/SN-000001")
     loading.refused("LOAD_UNFINISHED", name="another", folder=site.folder / "elsewhere")
-    assert "16" in loading.refused("FILE_UNREADABLE", folder=site.folder / "elsewhere")
+    # How far it came before it was killed differs.
+    assert " records are in run files" in loading.refused("FILE_UNREADABLE", folder=site.folder / "elsewhere")
 
     loading.takes_records_and_fails()
     for authoritative in (False, True):
