@@ -49,8 +49,6 @@ MEBIBYTES: Final = 64.0
 
 _MEBI: Final = 1 << 20
 _PRIORITY: Final = 5
-
-
 _NEVER_ASKED: Final = map(b"88.111/none-%d".__mod__, itertools.count())
 CALLERS: Final[Mapping[str, Iterator[bytes]]] = {"hits": itertools.repeat(SMALL), "misses": _NEVER_ASKED}
 """What they ask for."""
