@@ -215,7 +215,7 @@ async def test_once_every_answer_is_of_use_each_wakes_the_loop(registry: Collect
 
 
 async def test_what_has_come_quietly_is_not_asked_of_a_second_node(registry: CollectorRegistry) -> None:
-    lists = Lists(registry, delay=0.05)
+    lists = Lists(registry, delay=0.5)
     assert await lists.bring(0) == set()
     await lists.driver.has_asked(5)
     assert [future.names for future in lists.driver.asked[3:]] == [[b"1"], [b"2"]]
@@ -223,7 +223,7 @@ async def test_what_has_come_quietly_is_not_asked_of_a_second_node(registry: Col
 
 
 async def test_what_has_come_quietly_is_not_given_up(registry: CollectorRegistry) -> None:
-    lists = Lists(registry, patience=0.05)
+    lists = Lists(registry, patience=0.5)
     assert await lists.bring(0) == set()
     await lists.have_landed.wait()
     assert [isinstance(lists.landed[name], Fault) for name in range(3)] == [False, True, True]

@@ -261,11 +261,14 @@ async def test_what_is_due_is_asked_of_the_registry_once() -> None:
         stage.fail(1)
         await stage.comes_to(lambda: stage.acting.asked)
         await stage.comes_to(lambda: (child := stage.child()) and child.takeover)
+        assert stage.sample("topnode_probe_takeover", child="88.1") == 1
         stage.fail()
         await stage.comes_to(lambda: (child := stage.child()) and child.standing is Standing.UP)
-        assert [(act, node) for act, node, _ in stage.acting.asked] == [("take over", "88.1")]
+        # It may have been handed back by now.
+        asked = [(act, node) for act, node, _ in stage.acting.asked]
+        assert asked[0] == ("take over", "88.1")
+        assert asked.count(asked[0]) == 1
         assert stage.sample("topnode_probe_takeovers_total", act="take_over", outcome="done") == 1
-        assert stage.sample("topnode_probe_takeover", child="88.1") == 1
         assert stage.acting.asked[0][2].endswith("probes failed")
 
 
